@@ -1,0 +1,5 @@
+//! The guard: where a request becomes a principal, and a principal a permit. Nothing else reads a credential.
+
+mod permit;
+
+pub use permit::{Admission, Grant, Permit};

@@ -1,0 +1,10 @@
+//! What happened: the typed events of the audit trail, and what each of them brings about.
+//!
+//! A change and its event are one transaction. The *effects* of an event (which credentials end, which tier is in
+//! force) are a pure function of it, so nobody can record one and forget the other.
+
+mod effects;
+mod event;
+
+pub use effects::{Effect, effects};
+pub use event::{Actor, AuditEvent, EventKind, Origin, Outcome};
