@@ -4,7 +4,9 @@
 //! place where a request becomes a [`Permit`](guard::Permit). Nothing here is global: an application may hold two engines.
 
 pub mod answer;
+pub mod clock;
 pub mod api;
 pub mod guard;
+pub mod metrics;
 pub mod settings;
 pub mod vault;
