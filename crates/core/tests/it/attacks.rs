@@ -98,8 +98,8 @@ fn form(t: &mut Table<'_>) {
     t.raw("header nested four thousand deep", Malformed, forge.active.token(&"[".repeat(4_000), "{}"));
 }
 
-fn header(t: &mut Table<'_>) {
-    use Rejection::{Algorithm, Critical, Duplicate, Header, KeyInToken, Malformed, UnknownKey, WrongType};
+fn algorithm(t: &mut Table<'_>) {
+    use Rejection::{Algorithm, Duplicate, Malformed};
     let good = t.forge.active.header();
     for (name, alg) in [
         ("alg none", "\"none\""),
@@ -126,6 +126,11 @@ fn header(t: &mut Table<'_>) {
     t.header("alg twice, once behind an escape", Duplicate, &good.also("\\u0061lg", "\"none\""));
     t.header("kid twice", Duplicate, &good.also("kid", "\"x\""));
     t.header("typ twice", Duplicate, &good.also("typ", "\"at+jwt\""));
+}
+
+fn unwanted_members(t: &mut Table<'_>) {
+    use Rejection::{Critical, Header, KeyInToken};
+    let good = t.forge.active.header();
     t.header("crit with b64 false (RFC 7797)", Critical, &good.also("b64", "false").also("crit", "[\"b64\"]"));
     t.header("crit with an unknown name", Critical, &good.also("crit", "[\"exp\"]"));
     t.header("crit empty", Critical, &good.also("crit", "[]"));
@@ -143,6 +148,11 @@ fn header(t: &mut Table<'_>) {
     t.header("x5u", KeyInToken, &good.also("x5u", "\"https://evil.example/cert.pem\""));
     t.header("x5c", KeyInToken, &good.also("x5c", "[\"MIIB\"]"));
     t.header("x5t#S256", KeyInToken, &good.also("x5t#S256", "\"AA\""));
+}
+
+fn kid_and_typ(t: &mut Table<'_>) {
+    use Rejection::{Malformed, UnknownKey, WrongType};
+    let good = t.forge.active.header();
     for (name, kid) in [
         ("kid unknown", "\"nobody\""),
         ("kid empty", "\"\""),
@@ -176,7 +186,7 @@ fn header(t: &mut Table<'_>) {
 }
 
 fn signature(t: &mut Table<'_>) {
-    use Rejection::{Algorithm, BadSignature, KeyCompromised, Malformed, UnknownKey};
+    use Rejection::{BadSignature, KeyCompromised, Malformed, UnknownKey};
     let forge = t.forge;
     let good = forge.active.key.sign(&forge.claims()).unwrap();
     let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!() };
@@ -226,6 +236,10 @@ fn signature(t: &mut Table<'_>) {
         forge.retired.token(&forge.active.header().json(), &forge.payload().json())
     });
     t.raw("signed by a compromised key", KeyCompromised, forge.compromised.key.sign(&forge.claims()).unwrap());
+}
+
+fn confused_with_mac(t: &mut Table<'_>) {
+    let forge = t.forge;
     let jwk = serde_json::to_string(&forge.active.jwk()).unwrap();
     let x = forge.active.jwk().x.unwrap();
     for (name, secret) in [
@@ -234,16 +248,16 @@ fn signature(t: &mut Table<'_>) {
         ("MAC with an empty key (CVE-2019-20933, CVE-2020-28637)", b""),
         ("MAC with a dictionary word", b"secret"),
     ] {
-        let input = format!("{}.{payload}", b64(forge.active.header().with("alg", "\"HS256\"").json()));
+        let input =
+            format!("{}.{}", b64(forge.active.header().with("alg", "\"HS256\"").json()), b64(forge.payload().json()));
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), input.as_bytes());
-        t.raw(name, Algorithm, format!("{input}.{}", b64(tag)));
+        t.raw(name, Rejection::Algorithm, format!("{input}.{}", b64(tag)));
     }
 }
 
 fn claims(t: &mut Table<'_>) {
-    use Rejection::{ClaimInvalid, ClaimMissing, ClaimUnknown, Duplicate, Expired, Lifetime, Malformed, NotYetValid};
+    use Rejection::{ClaimMissing, Duplicate, Malformed};
     let good = t.forge.payload();
-    let (now, exp) = (NOW.seconds(), NOW.seconds() + 300);
     t.payload("payload is not JSON", Malformed, "sub=admin");
     t.payload("payload is empty", Malformed, "");
     t.payload("payload is an array", Malformed, "[]");
@@ -270,6 +284,10 @@ fn claims(t: &mut Table<'_>) {
         let name = names.iter().find(|name| name.starts_with(&format!("{claim} "))).unwrap();
         t.payload(name, ClaimMissing, &good.without(claim).json());
     }
+}
+
+fn issuer_and_audience(t: &mut Table<'_>) {
+    use Rejection::{ClaimInvalid, ClaimUnknown};
     t.claim("sender-constrained token sent as bearer (cnf)", ClaimUnknown, "cnf", r#"{"jkt":"x"}"#);
     t.claim("an unknown claim", ClaimUnknown, "admin", "true");
     t.claim("EXP beside exp", ClaimUnknown, "EXP", "9999999999");
@@ -283,6 +301,12 @@ fn claims(t: &mut Table<'_>) {
     t.claim("audience empty", Rejection::WrongAudience, "aud", "\"\"");
     t.claim("audience a list", ClaimInvalid, "aud", "[\"bartizan\",\"billing\"]");
     t.claim("audience null", ClaimInvalid, "aud", "null");
+}
+
+fn times(t: &mut Table<'_>) {
+    use Rejection::{ClaimInvalid, Expired, Lifetime, NotYetValid};
+    let good = t.forge.payload();
+    let (now, exp) = (NOW.seconds(), NOW.seconds() + 300);
     t.claim("exp a string (CVE-2026-25537)", ClaimInvalid, "exp", &format!("\"{exp}\""));
     t.claim("exp with a fraction", ClaimInvalid, "exp", &format!("{exp}.0"));
     t.claim("exp with an exponent", ClaimInvalid, "exp", "1e18");
@@ -306,6 +330,11 @@ fn claims(t: &mut Table<'_>) {
     let past = |from: i64, to: i64| good.with("iat", &(now + from).to_string()).with("exp", &(now + to).to_string());
     t.payload("expired this second", Expired, &past(-300, 0).json());
     t.payload("expired yesterday", Expired, &past(-86_700, -86_400).json());
+}
+
+fn subjects(t: &mut Table<'_>) {
+    use Rejection::ClaimInvalid;
+    let good = t.forge.payload();
     t.claim("sub a session's id", ClaimInvalid, "sub", "\"ses_0197a5b0d0007000800000000000000a\"");
     t.claim("sub in upper case", ClaimInvalid, "sub", &good.value("sub").to_uppercase());
     t.claim("sub a number", ClaimInvalid, "sub", "1");
@@ -356,9 +385,15 @@ fn every_attack_is_refused_with_its_own_word() {
     let forge = Forge::new(NOW);
     let mut table = Table { forge: &forge, attacks: Vec::new() };
     form(&mut table);
-    header(&mut table);
+    algorithm(&mut table);
+    unwanted_members(&mut table);
+    kid_and_typ(&mut table);
     signature(&mut table);
+    confused_with_mac(&mut table);
     claims(&mut table);
+    issuer_and_audience(&mut table);
+    times(&mut table);
+    subjects(&mut table);
     let names: HashSet<_> = table.attacks.iter().map(|attack| attack.name).collect();
     assert_eq!(names.len(), table.attacks.len(), "two attacks share a name");
     assert!(names.len() >= 60, "only {} attacks", names.len());
@@ -420,7 +455,7 @@ fn every_flipped_bit_of_a_token_is_noticed() {
     let token = forge.active.key.sign(&forge.claims()).unwrap();
     for at in 0..token.len() {
         let mut bytes = token.clone().into_bytes();
-        for bit in [0x01, 0x20] {
+        for bit in (0..7).map(|n| 1u8 << n) {
             bytes[at] ^= bit;
             let flipped = String::from_utf8(bytes.clone()).unwrap();
             assert!(forge.verifier.verify(&flipped, NOW).is_err(), "byte {at} ^ {bit}");

@@ -33,7 +33,7 @@ def main():
                 algorithms=[key.algorithm_name],
                 issuer=order["issuer"],
                 audience=order["audience"],
-                leeway=10,
+                leeway=300,
                 options={"require": REQUIRED, "strict_aud": True},
             )
             print("accept")
