@@ -1,11 +1,9 @@
 //! The protected header of a token: three members, and no others.
 
 use super::algorithm::Algorithm;
+use super::key::MAX_KID;
 use super::rejection::Rejection;
 use super::strict_json::{Fault, Object, Value};
-
-/// Longest `kid` that is looked at.
-const MAX_KID: usize = 256;
 
 /// A header that was read, not yet believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +20,14 @@ impl Header {
     /// Reads the decoded first part of a token (RFC 7515 section 4).
     pub(super) fn parse(json: &[u8]) -> Result<Self, Rejection> {
         let object = Object::parse(json)?;
-        // The most telling reason first, whatever the order of the members.
+        // Before the list is gone through: the graver reason, whatever the order of the members.
+        if object.member("crit").is_some() {
+            return Err(Rejection::Critical);
+        }
         for name in object.names() {
             match name {
                 "alg" | "kid" | "typ" => {}
-                "crit" => return Err(Rejection::Critical),
                 "jwk" | "jku" | "x5u" | "x5c" | "x5t" | "x5t#S256" => return Err(Rejection::KeyInToken),
-                _ if object.member("crit").is_some() => return Err(Rejection::Critical),
                 _ => return Err(Rejection::Header),
             }
         }

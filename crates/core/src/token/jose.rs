@@ -1,5 +1,7 @@
 //! The compact serialisation of a JSON Web Signature (RFC 7515 section 7.1), read strictly.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
@@ -8,7 +10,6 @@ use super::key::KeySet;
 use super::rejection::Rejection;
 
 /// A token that has the right form and is not believed yet. Its payload cannot be reached before [`Jws::verify`].
-#[derive(Debug)]
 pub struct Jws<'a> {
     header: Header,
     signing_input: &'a str,
@@ -67,6 +68,13 @@ impl<'a> Jws<'a> {
         let key = keys.key(&self.header.kid).ok_or(Rejection::UnknownKey)?;
         key.verify(self.header.algorithm, self.signing_input.as_bytes(), &self.signature)?;
         Ok(VerifiedJws { header: self.header, payload: self.payload })
+    }
+}
+
+impl fmt::Debug for Jws<'_> {
+    /// Only the header: the rest is a credential, should the signature turn out to be good.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Jws").field("header", &self.header).finish_non_exhaustive()
     }
 }
 

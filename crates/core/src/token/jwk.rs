@@ -6,13 +6,11 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::algorithm::Algorithm;
-use super::key::{KeyError, KeySet, MAX_KEYS, Material, VerificationKey};
+use super::key::{KeyError, KeySet, MAX_KEYS, MAX_KID, Material, VerificationKey};
 use super::strict_json::{Fault, Object, Value};
 
 /// Most bytes of a key set that are read: 64 RSA keys of 4096 bit fit.
 const MAX_JSON: usize = 128 * 1024;
-/// Longest `kid`.
-const MAX_KID: usize = 256;
 
 /// A public key as others read it (RFC 7517, RFC 7518 section 6, RFC 8037). It has no place for a private part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]

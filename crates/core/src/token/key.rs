@@ -203,6 +203,8 @@ impl Material {
     }
 }
 
+/// Longest `kid` that is looked at, in bytes.
+pub(super) const MAX_KID: usize = 256;
 /// Most keys in a set.
 pub(super) const MAX_KEYS: usize = 64;
 
