@@ -11,6 +11,7 @@ pub mod error;
 mod queries;
 pub mod scope;
 pub mod sql;
+pub mod state;
 pub mod value;
 pub mod words;
 
