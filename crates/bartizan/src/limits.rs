@@ -5,14 +5,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bartizan_core::limit::{InvalidQuota, Key, KeyMaker, Quota, Verdict, fields};
+use bartizan_core::error::{Code, Refusal};
+use bartizan_core::limit::{InvalidQuota, Key, Quota, Verdict, fields};
 use bartizan_core::net::Prefix;
 use bartizan_core::principal::{Principal, Tier};
 use bartizan_core::time::Millis;
 use bartizan_store::login_failures::FailureRow;
-use bartizan_store::state::Ask;
+use bartizan_store::state::{Admission, Ask};
 use http::{HeaderMap, HeaderValue};
 
 use crate::ground::{Ground, count};
@@ -22,8 +24,6 @@ use crate::settings::{self, Rate};
 #[derive(Clone, Debug)]
 pub struct Limits {
     ground: Ground,
-    /// For names an attacker chooses, such as e-mail addresses.
-    keys: Arc<KeyMaker>,
     policies: Arc<ArcSwap<Policies>>,
 }
 
@@ -52,7 +52,8 @@ struct TierPolicy {
 pub(crate) struct Ruling {
     /// Every limit that was asked, with its answer.
     asks: Vec<Ask>,
-    verdict: Verdict,
+    admission: Admission,
+    now: Millis,
 }
 
 /// A login about to be tried. Tenant and account are what was typed, known or not.
@@ -122,9 +123,9 @@ fn quota(rate: Rate) -> Result<Quota, InvalidQuota> {
 }
 
 impl Limits {
-    pub(crate) fn new(ground: Ground, keys: KeyMaker) -> Result<Self, InvalidQuota> {
+    pub(crate) fn new(ground: Ground) -> Result<Self, InvalidQuota> {
         let policies = Policies::new(&ground.settings.load().limits)?;
-        Ok(Self { ground, keys: Arc::new(keys), policies: Arc::new(ArcSwap::from_pointee(policies)) })
+        Ok(Self { ground, policies: Arc::new(ArcSwap::from_pointee(policies)) })
     }
 
     /// Takes over changed settings; what was counted stays counted.
@@ -133,40 +134,37 @@ impl Limits {
         Ok(())
     }
 
-    /// Charges one request to its address.
+    /// Charges one request to its address, unless that is banned.
     pub(crate) fn charge_address(&self, ip: IpAddr, now: Millis) -> Ruling {
         let policies = self.policies.load();
+        let narrow = Key(Prefix::narrow(ip).key());
         let mut asks = Vec::with_capacity(4);
-        asks.push(Ask::new(address_key(Prefix::narrow(ip)), ADDRESS, policies.address));
-        asks.extend(Prefix::wide(ip).map(|wide| Ask::new(address_key(wide), NETWORK, policies.network)));
-        let verdict = self.ground.state.take(&mut asks, 1, now);
-        self.counted(verdict);
-        Ruling { asks, verdict }
+        asks.push(Ask::new(narrow, ADDRESS, policies.address));
+        asks.extend(Prefix::wide(ip).map(|wide| Ask::new(Key(wide.key()), NETWORK, policies.network)));
+        let admission = self.ground.state.admit(narrow, &mut asks, 1, now);
+        self.counted(admission);
+        Ruling { asks, admission, now }
     }
 
-    /// Charges one request to its user and his tenant: both or neither. `before` is what the address said.
-    pub(crate) fn charge_principal(&self, who: &Principal, before: Ruling, now: Millis) -> Ruling {
+    /// Charges one request to its user and his tenant, both or neither, unless the user is banned. `address` is what was
+    /// said before.
+    pub(crate) fn charge_principal(&self, who: &Principal, address: Ruling, now: Millis) -> Ruling {
         let policies = self.policies.load();
-        let Some(policy) = policies.tier(who.tier) else { return before };
-        let mut asks = [
-            Ask::new(Key(who.user.as_u128()), USER, policy.user),
-            Ask::new(Key(who.tenant.as_u128()), TENANT, policy.tenant),
-        ];
-        let verdict = self.ground.state.take(&mut asks, 1, now);
-        self.counted(verdict);
-        let Ruling { asks: mut all, .. } = before;
+        let Some(policy) = policies.tier(who.tier) else { return address };
+        let user = Key(who.user.as_u128());
+        let mut asks =
+            [Ask::new(user, USER, policy.user), Ask::new(Key(who.tenant.as_u128()), TENANT, policy.tenant)];
+        let admission = self.ground.state.admit(user, &mut asks, 1, now);
+        self.counted(admission);
+        let Ruling { asks: mut all, .. } = address;
         all.extend(asks);
-        Ruling { asks: all, verdict }
+        Ruling { asks: all, admission, now }
     }
 
-    /// Whether the key is banned, and until when.
-    pub(crate) fn banned(&self, key: Key, now: Millis) -> Option<Millis> {
-        self.ground.state.banned(key, now)
-    }
-
-    /// Notes a refusal; many of them lead to a ban.
-    pub(crate) fn refused(&self, key: Key, now: Millis) {
-        if self.ground.state.denied(key, now).is_some() {
+    /// Notes that an address tried something no honest client does; many of these lead to a ban.
+    pub(crate) fn suspect(&self, ip: Option<IpAddr>, now: Millis) {
+        let Some(ip) = ip else { return };
+        if self.ground.state.count_refusal(Key(Prefix::narrow(ip).key()), now).is_some() {
             count(&self.ground.metrics.limit_decisions, "decision", "ban_began");
         }
     }
@@ -193,29 +191,32 @@ impl Limits {
     ///
     /// # Errors
     /// `limit.quota_exceeded` with the wait; the same for an account that does not exist.
-    pub(crate) fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charge, bartizan_core::error::Refusal> {
+    pub(crate) fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charge, Refusal> {
         let policies = self.policies.load();
         let [account_network, account, network, tenant] = policies.login;
+        let keys = self.ground.state.keys();
         let (slug, name) = (attempt.tenant.as_bytes(), attempt.account.as_bytes());
         let mut asks = Vec::with_capacity(4);
         if let Some(device) = &attempt.device {
-            asks.push(Ask::new(self.keys.key(&[b"login.device", slug, name, device]), "login-device", policies.device));
+            asks.push(Ask::new(keys.key(&[b"login.device", slug, name, device]), "login-device", policies.device));
         } else {
             if let Some(ip) = attempt.ip {
                 let prefix = Prefix::narrow(ip).to_bytes();
-                asks.push(Ask::new(self.keys.key(&[b"login.here", slug, name, &prefix]), "login-here", account_network));
-                asks.push(Ask::new(self.keys.key(&[b"login.network", &prefix]), "login-network", network));
+                asks.push(Ask::new(keys.key(&[b"login.here", slug, name, &prefix]), "login-here", account_network));
+                asks.push(Ask::new(keys.key(&[b"login.network", &prefix]), "login-network", network));
             }
-            asks.push(Ask::new(self.keys.key(&[b"login.account", slug, name]), "login-account", account));
-            asks.push(Ask::new(self.keys.key(&[b"login.tenant", slug]), "login-tenant", tenant));
+            asks.push(Ask::new(keys.key(&[b"login.account", slug, name]), "login-account", account));
+            asks.push(Ask::new(keys.key(&[b"login.tenant", slug]), "login-tenant", tenant));
         }
-        let verdict = self.ground.state.take(&mut asks, 1, self.ground.now());
-        self.counted(verdict);
-        let ruling = Ruling { asks, verdict };
-        match ruling.refusal() {
-            Some(refusal) => Err(refusal),
-            None => Ok(Charge(ruling.asks)),
-        }
+        let now = self.ground.now();
+        let verdict = self.ground.state.take(&mut asks, 1, now);
+        let admission = match verdict {
+            Verdict::Admit => return Ok(Charge(asks)),
+            Verdict::Deny { retry_after } => Admission::Limited { retry_after },
+            Verdict::Never => Admission::Impossible,
+        };
+        self.counted(admission);
+        Err(Ruling { asks, admission, now }.refusal().unwrap_or_else(|| Code::QuotaExceeded.into()))
     }
 
     /// Gives a login's charge back: it was no failure.
@@ -234,33 +235,33 @@ impl Limits {
         charge.0.iter().filter_map(row).collect()
     }
 
-    fn counted(&self, verdict: Verdict) {
-        let word = if verdict.admits() { "admitted" } else { "denied" };
+    fn counted(&self, admission: Admission) {
+        let word = match admission {
+            Admission::Admitted => "admitted",
+            Admission::Limited { .. } | Admission::Impossible => "denied",
+            Admission::Banned { .. } => "banned",
+            Admission::BanBegan { .. } => "ban_began",
+        };
         count(&self.ground.metrics.limit_decisions, "decision", word);
     }
 }
 
 impl Ruling {
-    /// The refusal, when the verdict is no.
-    pub(crate) fn refusal(&self) -> Option<bartizan_core::error::Refusal> {
-        use bartizan_core::error::{Code, Refusal};
-        let wait = match self.verdict {
-            Verdict::Admit => return None,
-            Verdict::Deny { retry_after } => Some(retry_after),
-            Verdict::Never => None,
+    /// The refusal, when the answer is no.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let limited = |wait: Option<Duration>| {
+            let mut refusal = Refusal::new(Code::QuotaExceeded);
+            refusal.retry_after = wait;
+            refusal.violated_policies = fields::violated(&self.asks);
+            refusal
         };
-        let mut refusal = Refusal::new(Code::QuotaExceeded);
-        refusal.retry_after = wait;
-        refusal.violated_policies = fields::violated(&self.asks);
-        Some(refusal)
+        match self.admission {
+            Admission::Admitted => None,
+            Admission::Limited { retry_after } => Some(limited(Some(retry_after))),
+            Admission::Impossible => Some(limited(None)),
+            Admission::Banned { until } | Admission::BanBegan { until } => {
+                Some(Refusal::new(Code::AbnormalUsage).retry_after(until.since(self.now)))
+            }
+        }
     }
-}
-
-/// The key of a network. An address has at most 64 telling bits; the upper half says which kind of prefix it is and can
-/// be the upper half of no UUID of version 7, so networks, users and tenants never meet.
-pub(crate) fn address_key(prefix: Prefix) -> Key {
-    let bytes = prefix.to_bytes();
-    let (length, address) = bytes.split_first().map_or((0, &[][..]), |(first, rest)| (*first, rest));
-    let telling = address.iter().take(8).fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
-    Key((u128::from(length) + 1) << 64 | u128::from(telling))
 }

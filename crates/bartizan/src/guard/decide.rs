@@ -8,8 +8,7 @@ use bartizan_core::audit::EventKind;
 use bartizan_core::browser::{Carried, Origin, Provenance, Transport, cross_site};
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::id::RequestId;
-use bartizan_core::limit::Key;
-use bartizan_core::net::{BlockList, Prefix};
+use bartizan_core::net::BlockList;
 use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
 use http::{HeaderMap, Method, Uri, header};
@@ -18,7 +17,7 @@ use super::authenticate::Authenticator;
 use super::credential::Credential;
 use crate::api::{Access, Csrf, Row};
 use crate::ground::count;
-use crate::limits::{Limits, address_key};
+use crate::limits::{Limits, Ruling};
 use crate::metrics::Metrics;
 
 /// What is known about a request before anything is believed.
@@ -112,7 +111,6 @@ impl Decider {
         if let Some(ruling) = &address {
             self.limits.describe(ruling, None, headers);
             if let Some(refusal) = ruling.refusal() {
-                self.note_refusal(facts.ip, now);
                 return Err(refusal.into());
             }
         }
@@ -122,16 +120,14 @@ impl Decider {
         let Credential::Bearer(token) = credential else { return Err(Refusal::new(Code::CredentialMissing).into()) };
         let who = self.authenticator.check(token, now).map_err(|rejected| {
             if rejected.is_forged() {
-                self.note_refusal(facts.ip, now);
+                self.limits.suspect(facts.ip, now);
             }
             Refusal::new(rejected.code)
         })?;
-        self.not_banned(Key(who.user.as_u128()), now)?;
         if let Some(address) = address {
             let ruling = self.limits.charge_principal(&who, address, now);
             self.limits.describe(&ruling, Some(who.tier), headers);
             if let Some(refusal) = ruling.refusal() {
-                self.limits.refused(Key(who.user.as_u128()), now);
                 return Err(refusal.into());
             }
         }
@@ -144,29 +140,12 @@ impl Decider {
     }
 
     /// Block list, ban, address limit. Without an address (a local socket) there is nothing to judge.
-    fn admit_address(&self, ip: Option<IpAddr>, now: Millis) -> Result<Option<crate::limits::Ruling>, No> {
+    fn admit_address(&self, ip: Option<IpAddr>, now: Millis) -> Result<Option<Ruling>, No> {
         let Some(ip) = ip else { return Ok(None) };
         if self.blocks.load().contains(ip).is_some() {
             return Err(Refusal::new(Code::AddressBlocked).into());
         }
-        self.not_banned(address_key(Prefix::narrow(ip)), now)?;
         Ok(Some(self.limits.charge_address(ip, now)))
-    }
-
-    fn not_banned(&self, key: Key, now: Millis) -> Result<(), No> {
-        match self.limits.banned(key, now) {
-            None => Ok(()),
-            Some(until) => {
-                count(&self.metrics.limit_decisions, "decision", "banned");
-                Err(Refusal::new(Code::AbnormalUsage).retry_after(until.since(now)).into())
-            }
-        }
-    }
-
-    fn note_refusal(&self, ip: Option<IpAddr>, now: Millis) {
-        if let Some(ip) = ip {
-            self.limits.refused(address_key(Prefix::narrow(ip)), now);
-        }
     }
 
     fn same_site(&self, facts: &RequestFacts<'_>, row: &Row, credential: &Credential<'_>) -> Result<(), No> {

@@ -47,6 +47,13 @@ impl Prefix {
         bytes
     }
 
+    /// The prefix as the key of a counter or a ban. No two prefixes share one, and none equals a UUID of version 7: the
+    /// upper half is a small number, theirs is a time stamp.
+    pub fn key(self) -> u128 {
+        let telling = if self.length == 128 { self.bits & u128::from(u64::MAX) } else { self.bits >> 64 };
+        (u128::from(self.length) << 64) | telling
+    }
+
     fn cut(ip: Ipv6Addr, length: u8) -> Self {
         Self { bits: u128::from(ip) & (u128::MAX << (128 - u32::from(length))), length }
     }
@@ -129,6 +136,7 @@ mod tests {
         ];
         let bytes: HashSet<_> = all.iter().map(|prefix| prefix.to_bytes()).collect();
         assert_eq!(bytes.len(), 5, "::/64 and ::1/64 are one network");
+        assert_eq!(all.iter().map(|prefix| prefix.key()).collect::<HashSet<_>>().len(), 5);
         let texts: Vec<_> = all.iter().map(Prefix::to_string).collect();
         assert_eq!(texts, ["192.0.2.1/32", "::/64", "::/64", "2001:db8::/64", "2001:db8::/48", "0.0.0.0/32"]);
     }
