@@ -6,5 +6,6 @@
 pub mod answer;
 pub mod api;
 pub mod guard;
+pub mod hashing;
 pub mod settings;
 pub mod vault;
