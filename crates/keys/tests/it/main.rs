@@ -1,6 +1,6 @@
 //! The file keyring from outside: what it makes, what it refuses, what it wraps.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod files;
 mod modes;
