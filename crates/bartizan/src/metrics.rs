@@ -3,8 +3,7 @@
 //! Base units, no label a client can choose, no tenant label: the number of series is fixed by the route table.
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
@@ -13,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::api::{Row, Table};
 
 /// One fixed label: enough for a closed list of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,7 +47,8 @@ impl EncodeLabelSet for RouteLabels {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Mutex<Registry>,
-    requests: Vec<[Histogram; 5]>,
+    durations: Durations,
+    requests: OnceLock<Vec<[Histogram; 5]>>,
     unmatched: [Histogram; 5],
     /// Login attempts by outcome: `succeeded`, `failed`, `limited`, `busy`.
     pub logins: Family<Word, Counter>,
@@ -82,8 +84,17 @@ pub struct Metrics {
     pub storage_up: Gauge,
     /// Password hashes being computed or waiting.
     pub hashing: Family<Word, Gauge>,
-    /// Seconds since the last snapshot of the limits was written.
-    pub snapshot_age: Gauge<f64, AtomicU64>,
+    /// 1 while the counters of the limits cannot be written to disk.
+    pub snapshot_failing: Gauge,
+}
+
+type Durations = Family<RouteLabels, Histogram, fn() -> Histogram>;
+
+fn series(durations: &Durations, method: &str, route: &str) -> [Histogram; 5] {
+    STATUS.map(|status| {
+        let labels = RouteLabels { method: method.into(), route: route.into(), status };
+        durations.get_or_create_owned(&labels)
+    })
 }
 
 const STATUS: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -94,24 +105,17 @@ fn latency() -> Histogram {
 }
 
 impl Metrics {
-    /// Registers everything; `routes` are the method and template of each row of the table, in its order.
-    pub fn new(routes: &[(String, String)], version: &'static str) -> Self {
+    /// Registers everything but the routes' latencies, which [`Metrics::routes`] adds.
+    pub fn new(version: &'static str) -> Self {
         let mut registry = Registry::default();
-        let family = Family::<RouteLabels, Histogram, fn() -> Histogram>::new_with_constructor(latency);
+        let durations = Durations::new_with_constructor(latency);
         registry.register_with_unit(
             "http_server_request_duration",
             "Time from the request's head to the answer's head",
             Unit::Seconds,
-            family.clone(),
+            durations.clone(),
         );
-        let series = |method: &str, route: &str| {
-            STATUS.map(|status| {
-                let labels = RouteLabels { method: method.into(), route: route.into(), status };
-                family.get_or_create_owned(&labels)
-            })
-        };
-        let requests = routes.iter().map(|(method, route)| series(method, route)).collect();
-        let unmatched = series("_OTHER", "");
+        let unmatched = series(&durations, "_OTHER", "");
         let ours = registry.sub_registry_with_prefix("bartizan");
         macro_rules! register {
             ($($name:literal, $help:literal, $metric:expr;)+) => {($({
@@ -136,13 +140,13 @@ impl Metrics {
             "audit_events", "Audit rows written", Counter::default();
             "audit_dropped", "Audit rows of refusals that could not be written", Counter::default();
         };
-        let (clock_behind, entries, bytes, storage_up, hashing, snapshot_age) = register! {
+        let (clock_behind, entries, bytes, storage_up, hashing, snapshot_failing) = register! {
             "clock_behind_milliseconds", "How far the system clock is behind the engine's", Gauge::default();
             "memory_entries", "Live entries of the in-memory tables", Family::<Word, Gauge>::default();
             "memory_bytes", "Bytes of the in-memory tables", Family::<Word, Gauge>::default();
             "storage_up", "1 while the database answers", Gauge::default();
             "password_hashing", "Password hashes running and waiting", Family::<Word, Gauge>::default();
-            "limits_snapshot_age_seconds", "Age of the last snapshot of the limits", Gauge::<f64, AtomicU64>::default();
+            "limits_snapshot_failing", "1 while the counters of the limits cannot be written to disk", Gauge::default();
         };
         let build = Family::<Word, Gauge>::default();
         build.get_or_create(&Word("version", version)).set(1);
@@ -150,7 +154,8 @@ impl Metrics {
         storage_up.set(1);
         Self {
             registry: Mutex::new(registry),
-            requests,
+            durations,
+            requests: OnceLock::new(),
             unmatched,
             logins,
             token_rejections,
@@ -169,13 +174,22 @@ impl Metrics {
             bytes,
             storage_up,
             hashing,
-            snapshot_age,
+            snapshot_failing,
         }
+    }
+
+    /// Prepares one series for each route and class of status, so that counting an answer looks nothing up.
+    pub(crate) fn routes(&self, table: &Table) {
+        let mut rows: Vec<&Row> = table.rows().iter().collect();
+        rows.sort_by_key(|row| row.index);
+        let all = rows.iter().map(|row| series(&self.durations, row.method.as_str(), &row.path)).collect();
+        // Set once: a second table would be a second engine, which has metrics of its own.
+        let _ = self.requests.set(all);
     }
 
     /// Counts one answer. `row` is the place in the route table, `None` for what matched no route.
     pub(crate) fn answered(&self, row: Option<usize>, status: u16, took: Duration) {
-        let series = row.and_then(|row| self.requests.get(row)).unwrap_or(&self.unmatched);
+        let series = row.and_then(|row| self.requests.get()?.get(row)).unwrap_or(&self.unmatched);
         if let Some(histogram) = series.get(usize::from(status / 100).saturating_sub(1)) {
             histogram.observe(took.as_secs_f64());
         }
@@ -199,15 +213,12 @@ mod tests {
 
     #[test]
     fn renders_what_was_counted() {
-        let metrics = Metrics::new(&[("GET".into(), "/v1/whoami".into())], "1.2.3");
+        let metrics = Metrics::new("1.2.3");
         metrics.answered(Some(0), 200, Duration::from_millis(3));
-        metrics.answered(None, 404, Duration::from_millis(1));
         metrics.logins.get_or_create(&Word("outcome", "failed")).inc();
         let text = metrics.render();
         assert!(text.contains("bartizan_auth_attempts_total{outcome=\"failed\"} 1"), "{text}");
-        assert!(text.contains(
-            "http_server_request_duration_seconds_count{http_request_method=\"GET\",http_route=\"/v1/whoami\",http_response_status_code=\"2xx\"} 1"
-        ), "{text}");
+        assert!(text.contains("http_server_request_duration_seconds_count{http_request_method=\"_OTHER\""), "{text}");
         assert!(text.contains("bartizan_build_info{version=\"1.2.3\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }

@@ -187,3 +187,34 @@ impl<T: Serialize + JsonSchema> Answer for Document<T> {
         Ok(json(Self::STATUS, self.bytes))
     }
 }
+
+/// An answer that also sets a cookie. Only `__Host-` cookies with `Secure` and `HttpOnly` are let out.
+#[derive(Clone, Debug)]
+pub struct WithCookie<A> {
+    /// The answer.
+    pub answer: A,
+    /// The whole value of `Set-Cookie`.
+    pub cookie: HeaderValue,
+}
+
+impl<A> Sealed for WithCookie<A> {}
+
+impl<A: Answer> Answer for WithCookie<A> {
+    const STATUS: StatusCode = A::STATUS;
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        A::schema(generator)
+    }
+    fn name() -> &'static str {
+        A::name()
+    }
+    fn render(self) -> Result<Response, Failure> {
+        let text = self.cookie.to_str().unwrap_or_default();
+        let sound = text.starts_with("__Host-") && text.contains("; Secure") && text.contains("; HttpOnly");
+        if !sound {
+            return Err(Failure::fault("a cookie without its protections was about to be set"));
+        }
+        let mut response = self.answer.render()?;
+        response.headers_mut().append(header::SET_COOKIE, self.cookie);
+        Ok(response)
+    }
+}

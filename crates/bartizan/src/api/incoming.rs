@@ -1,7 +1,7 @@
 //! A request on its way into a handler's arguments.
 
 use std::any::TypeId;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use bartizan_core::error::{Code, FieldError, Refusal};
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::failure::Failure;
 use super::row::Row;
-use crate::guard::Grant;
+use crate::guard::{Grant, Idempotency};
 
 /// The header by which a client makes a change repeatable.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -44,6 +44,7 @@ pub struct Incoming {
     pub(super) parts: Parts,
     body: axum::body::Body,
     grant: Option<Grant>,
+    once: Option<Arc<Idempotency>>,
     row: Arc<Row>,
 }
 
@@ -53,10 +54,13 @@ impl Incoming {
         if announced_length(&parts.headers, &body) > limit(&row) {
             return Err(too_large(&row));
         }
-        if row.csrf.is_some() {
-            grant.idempotency_key = idempotency_key(&parts.headers)?;
-        }
-        Ok(Self { parts, body, grant: Some(grant), row })
+        let key = if row.csrf.is_some() { idempotency_key(&parts.headers)? } else { None };
+        let once = key.map(|key| {
+            let target = format!("{} {}", parts.method, parts.uri.path());
+            Arc::new(Idempotency { key, target, body: OnceLock::new() })
+        });
+        grant.idempotency.clone_from(&once);
+        Ok(Self { parts, body, grant: Some(grant), once, row })
     }
 
     /// Hands the grant out, once, and only for the action the row states.
@@ -85,7 +89,15 @@ impl Incoming {
     pub(super) async fn read_body(&mut self) -> Result<Bytes, Failure> {
         let body = std::mem::take(&mut self.body);
         match Limited::new(body, limit(&self.row)).collect().await {
-            Ok(collected) => Ok(collected.to_bytes()),
+            Ok(collected) => {
+                let bytes = collected.to_bytes();
+                if let Some(once) = &self.once {
+                    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+                    // The body is read once; a second digest would be of nothing.
+                    let _ = once.body.set(digest.as_ref().try_into().unwrap_or_default());
+                }
+                Ok(bytes)
+            }
             Err(cause) if cause.is::<LengthLimitError>() => Err(too_large(&self.row)),
             // The client went away or broke the framing; there is usually nobody left to read this.
             Err(_) => Err(Refusal::new(Code::JsonInvalid).detail("The body could not be read to its end.").into()),

@@ -37,13 +37,14 @@ mod text;
 mod tests;
 
 pub use access::{Because, Public, Requires, because, public, requires};
-pub use answers::{Accepted, Answer, Created, Document, Done, Found, Page};
+pub use answers::{Accepted, Answer, Created, Document, Done, Found, Page, WithCookie};
 pub use argument::{Arg, Args, Body, Join, Nothing, Proves, Service, TheBody, Visit, Visits};
 pub use call::{Call, Endpoint, Outcome, Satisfies};
 pub use failure::Failure;
 pub use fault::{Fault, Faults, Flaw};
 pub use form::Form;
 pub use gate::Gate;
+pub(crate) use mount::RowIndex;
 pub use incoming::Incoming;
 pub use openapi::Info;
 pub use path::Path;
@@ -292,6 +293,7 @@ impl<P: Stated> Terms<P> {
             body_limit: None,
             tags: Vec::new(),
             adopted: None,
+            index: 0,
             action,
         }
     }

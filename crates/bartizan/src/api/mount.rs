@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter};
+use bartizan_core::browser;
 use bartizan_core::error::Code;
 use bartizan_core::id::RequestId;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -15,7 +16,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::failure::{self, Failure};
 use super::gate::Gate;
 use super::incoming::Incoming;
-use super::row::{Row, Table, Verb};
+use super::row::{Cache, Row, Table, Verb};
 use super::{Api, Defaults, Faults, Mounted, Route, adopted, fault, openapi};
 use crate::answer;
 
@@ -28,9 +29,18 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     ///
     /// Errors: all faults of all rows together, each naming its row.
     pub fn finish<G: Gate>(mut self, gate: G, defaults: Defaults) -> Result<Mounted<S>, Faults> {
+        let (table, openapi) = self.describe(&defaults)?;
+        Ok(Mounted { table, openapi, router: self.router(gate) })
+    }
+
+    /// The table and the document, without a gate and without serving: for the command line.
+    ///
+    /// Errors: as [`Api::finish`].
+    pub fn describe(&mut self, defaults: &Defaults) -> Result<(Table, serde_json::Value), Faults> {
         let rows = self.routes.iter_mut().map(|route| &mut route.row);
-        for row in rows.chain(self.adopted.iter_mut().map(|adopted| &mut adopted.row)) {
+        for (index, row) in rows.chain(self.adopted.iter_mut().map(|adopted| &mut adopted.row)).enumerate() {
             row.body_limit.get_or_insert(defaults.body);
+            row.index = index;
         }
         let mut faults = std::mem::take(&mut self.flaws);
         faults.extend(fault::of_rows(
@@ -44,7 +54,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             return Err(Faults(faults));
         }
         let rows = declared.iter().map(|(row, _)| *row).chain(adopted).cloned().collect();
-        Ok(Mounted { table: Table::new(rows), openapi, router: self.router(gate) })
+        Ok((Table::new(rows), openapi))
     }
 
     fn router<G: Gate>(self, gate: G) -> axum::Router<S> {
@@ -114,7 +124,7 @@ async fn serve<S, G: Gate>(request: Request, state: S, row: Arc<Row>, run: Run<S
     let id = request_id(&parts.extensions);
     let admission = match gate.admit(&row, &mut parts).await {
         Ok(admission) => admission,
-        Err(refused) => return close(refused),
+        Err(refused) => return marked(close(refused), &row),
     };
     let outcome = match Incoming::new(parts, body, admission.grant, Arc::clone(&row)) {
         Ok(incoming) => run(incoming, state).await,
@@ -128,6 +138,21 @@ async fn serve<S, G: Gate>(request: Request, state: S, row: Arc<Row>, run: Run<S
         Err(failure) => close(failure::answer(failure, id, &row.path)),
     };
     merge_headers(&mut response, admission.headers);
+    marked(response, &row)
+}
+
+/// The place of the answering row in the table, for the layers around: what they count by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowIndex(pub(crate) usize);
+
+/// Tells the layers around which row answered and who may keep the answer.
+pub(super) fn marked(mut response: Response, row: &Row) -> Response {
+    let cache = match row.cache {
+        Cache::Private => browser::Cache::Private,
+        Cache::Public(age) => browser::Cache::Public(age),
+    };
+    response.extensions_mut().insert(RowIndex(row.index));
+    response.extensions_mut().insert(cache);
     response
 }
 

@@ -198,6 +198,9 @@ pub struct Row {
     pub tags: Vec<&'static str>,
     /// For an adopted router, why it was adopted.
     pub adopted: Option<&'static str>,
+    /// Its place in the table, for whoever counts by row.
+    #[serde(skip)]
+    pub(crate) index: usize,
     /// The very type of the required action.
     #[serde(skip)]
     pub(super) action: Option<TypeId>,

@@ -28,6 +28,7 @@ mod password;
 mod refresh_token;
 mod slug;
 mod text;
+mod token_text;
 
 pub use audit_action::AuditActionFilter;
 pub use email::Email;
@@ -38,6 +39,7 @@ pub use page::{Cursor, PageLimit};
 pub use password::{NewPassword, Password};
 pub use refresh_token::RefreshToken;
 pub use slug::{RESERVED, TenantSlug};
+pub use token_text::TokenText;
 
 #[cfg(test)]
 mod tests;
