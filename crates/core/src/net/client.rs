@@ -72,9 +72,12 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     without_zone(text)
 }
 
+/// An IPv6 address; a zone (RFC 4007 section 11) means something on the host that wrote it only, and is cut off.
 fn without_zone(text: &str) -> Option<IpAddr> {
-    let address = text.split_once('%').map_or(text, |(address, _)| address);
-    address.parse::<Ipv6Addr>().ok().map(|ip| canonical(IpAddr::V6(ip)))
+    let (address, zone) = text.split_once('%').unwrap_or((text, "none"));
+    let named = !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte));
+    let ip = address.parse::<Ipv6Addr>().ok().filter(|_| named)?;
+    Some(canonical(IpAddr::V6(ip)))
 }
 
 #[cfg(test)]
@@ -136,6 +139,7 @@ mod tests {
             "1.2.3.4:99999",
             "1.2.3.4%eth0",
             "::1%a]",
+            "::1%",
             "[::1]x",
             "[::1]:",
             "300.1.1.1",

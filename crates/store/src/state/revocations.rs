@@ -154,7 +154,7 @@ impl Revocations {
     /// Forgets what is over, in the shards that `chosen` picks from (number, count).
     pub(super) fn sweep(&self, now: Millis, chosen: impl Fn(usize, usize) -> bool) {
         let border = self.advance(now);
-        let picked = |count: usize| (0..count).filter(move |shard| chosen(*shard, count)).collect::<Vec<_>>();
+        let picked = |count: usize| (0..count).filter(|shard| chosen(*shard, count)).collect::<Vec<_>>();
         for shard in picked(self.ended.shard_count()) {
             if let Some(mut shard) = self.ended.write(shard) {
                 shard.table().sweep(border, |_| {}, |id| self.filter.remove(id));
