@@ -7,14 +7,14 @@ use bartizan_core::audit::{EventKind, PasswordChanged};
 use bartizan_core::cipher::FieldRef;
 use bartizan_core::error::{Code, FieldError, Refusal};
 use bartizan_core::id::{SessionId, TenantId, UserId};
-use bartizan_core::input::{Email, HumanName, Password, TenantSlug};
-use bartizan_core::password::PasswordPolicy;
+use bartizan_core::input::{Email, HumanName, NewPassword, Password, TenantSlug};
+use bartizan_core::password::{PasswordPolicy, Rehash, Verified};
 use bartizan_core::principal::{Role, Tier};
 use bartizan_core::secret::Secret;
 use bartizan_store::tenants::{self, NewTenant, TenantRow};
 use bartizan_store::users::{self, NewUser, UserRow};
 use bartizan_store::words::{TenantStatus, UserStatus};
-use bartizan_store::{PlatformScope, Scope, login_failures, sessions as session_rows};
+use bartizan_store::{Conn, PlatformScope, Scope, login_failures, sessions as session_rows};
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,13 +86,14 @@ impl Accounts {
         slug: TenantSlug,
         name: HumanName,
         email: Email,
-        password: Password,
+        password: NewPassword,
     ) -> Result<SignedUp, Failure> {
-        self.check_password(&password, "/password", &[slug.as_str(), email.as_str(), name.as_str()])?;
+        let password = password.password();
+        self.check_password(password, "/password", &[slug.as_str(), email.local_part(), name.as_str()])?;
         if let Some(taken) = self.tenant(slug.as_str()).await? {
             return self.signed_up_before(grant, &taken).await;
         }
-        let hash = self.hashing.hash(&password).await?;
+        let hash = self.hash(password).await?;
         let now = self.ground.now();
         let (tenant, user) = (TenantId::new(now, random()?), UserId::new(now, random()?));
         let minted = self.ground.vault.mint(tenant, now)?;
@@ -135,17 +136,17 @@ impl Accounts {
         let attempt = Attempt { tenant: slug.as_str(), account: email.as_str(), ip: grant.origin.ip, device };
         // Charged before the hash, so that a flood costs the attacker his quota and not our memory.
         let charge = self.limits.charge_login(&attempt).inspect_err(|_| self.counted("limited"))?;
-        let record = found.as_ref().map(|found| &found.user.password_hash);
-        let verdict = match self.hashing.verify(&password, record).await {
+        let record = found.as_ref().map(|found| found.user.password_hash.expose().as_str());
+        let verdict = match self.hashing.verify(password.expose(), record).await {
             Ok(verdict) => verdict,
-            Err(busy) => {
+            Err(cause) => {
                 self.limits.refund_login(&charge);
                 self.counted("busy");
-                return Err(busy);
+                return Err(cause.into());
             }
         };
         let usable = found.filter(|found| {
-            verdict.matches()
+            verdict != Verified::Wrong
                 && found.user.status == UserStatus::Active
                 && found.tenant.status == TenantStatus::Active
         });
@@ -156,7 +157,8 @@ impl Accounts {
             return Err(Code::LoginFailed.into());
         };
         self.limits.refund_login(&charge);
-        let rehashed = if verdict.needs_rehash() { Some(self.hashing.hash(&password).await?) } else { None };
+        let outdated = verdict == Verified::Right(Rehash::Needed);
+        let rehashed = if outdated { Some(self.hash(&password).await?) } else { None };
         let secret = URL_SAFE_NO_PAD.encode(random::<32>()?);
         let pair = self.begin_session(grant, &found, rehashed, &secret).await?;
         self.counted("succeeded");
@@ -183,8 +185,9 @@ impl Accounts {
         &self,
         permit: Permit<ChangePassword>,
         current: Password,
-        new: Password,
+        new: NewPassword,
     ) -> Result<(), Failure> {
+        let new = new.password();
         let who = permit.user()?.clone();
         let (user, email, name) = {
             let mut reader = self.ground.read(permit.grant()).await?;
@@ -193,19 +196,20 @@ impl Accounts {
             let brief = brief(&keys, &user)?;
             (user, brief.email, brief.name)
         };
-        self.check_password(&new, "/new", &[&email, &name])?;
+        self.check_password(new, "/new", &[&email, &name])?;
         let tenant = who.tenant.to_string();
         let grant = permit.grant();
         // A live session is a known device: an outsider's failures do not stand in the owner's way.
         let device = Some(digest(&[b"session", who.session.as_bytes()]));
         let attempt = Attempt { tenant: &tenant, account: &email, ip: grant.origin.ip, device };
         let charge = self.limits.charge_login(&attempt)?;
-        if !self.hashing.verify(&current, Some(&user.password_hash)).await?.matches() {
+        let record = user.password_hash.expose().as_str();
+        if self.hashing.verify(current.expose(), Some(record)).await? == Verified::Wrong {
             self.login_failed(grant, Some(who.tenant), &charge).await?;
             return Err(Code::PasswordWrong.into());
         }
         self.limits.refund_login(&charge);
-        let hash = self.hashing.hash(&new).await?;
+        let hash = self.hash(new).await?;
         let now = self.ground.now();
         let Begun::New(mut change) = self.ground.change(&permit).await? else { return Ok(()) };
         users::set_password_hash(&mut change, who.user, &hash, now).await?;
@@ -235,7 +239,7 @@ impl Accounts {
 
     /// The hash of a password that was checked.
     pub(crate) async fn hash(&self, password: &Password) -> Result<Secret<String>, Failure> {
-        self.hashing.hash(password).await
+        Ok(Secret::new(self.hashing.hash(password.expose()).await?.to_string()))
     }
 
     async fn tenant(&self, slug: &str) -> Result<Option<TenantRow>, Failure> {
@@ -254,8 +258,7 @@ impl Accounts {
             return Ok(None);
         };
         let keys = self.ground.keys(&mut reader).await?;
-        let index = keys.index(EMAIL, email.as_str().as_bytes())?;
-        let user = users::by_email_tag(&mut reader, tag(&index)).await?;
+        let user = by_email(&mut reader, &keys, email).await?;
         Ok(user.map(|user| Found { tenant: tenant.clone(), user, keys }))
     }
 
@@ -361,7 +364,7 @@ pub(crate) async fn insert_user<E: Into<EventKind>>(
     now: bartizan_core::time::Millis,
 ) -> Result<(), Failure> {
     let row = person.id.to_string();
-    let index = keys.index(EMAIL, person.email.as_str().as_bytes())?;
+    let index = keys.index(EMAIL, person.email.index_form().as_bytes())?;
     let new = NewUser {
         id: person.id,
         email_sealed: &keys.seal(EMAIL, &row, person.email.as_str().as_bytes())?,
@@ -379,10 +382,24 @@ pub(crate) fn brief(keys: &TenantKeys, user: &UserRow) -> Result<UserBrief, Fail
     let row = user.id.to_string();
     Ok(UserBrief {
         id: user.id,
-        email: keys.open_text(EMAIL, &row, &user.email_sealed)?,
-        name: keys.open_text(NAME, &row, &user.name_sealed)?,
+        email: keys.open_text(EMAIL, &row, &user.email_sealed)?.expose().clone(),
+        name: keys.open_text(NAME, &row, &user.name_sealed)?.expose().clone(),
         role: user.role,
     })
+}
+
+/// The user of an address, by the blind index: under every index key the tenant has.
+pub(crate) async fn by_email(
+    conn: &mut Conn,
+    keys: &TenantKeys,
+    email: &Email,
+) -> Result<Option<UserRow>, Failure> {
+    for index in keys.index_all(EMAIL, email.index_form().as_bytes())? {
+        if let Some(user) = users::by_email_tag(conn, tag(&index)).await? {
+            return Ok(Some(user));
+        }
+    }
+    Ok(None)
 }
 
 fn device_hash(secret: &str) -> [u8; 32] {

@@ -1,6 +1,6 @@
 //! Random bytes, from aws-lc-rs alone.
 
-use crate::failure::Failure;
+use crate::api::Failure;
 
 /// `N` random bytes from the system-seeded generator of aws-lc.
 ///

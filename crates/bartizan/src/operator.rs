@@ -10,7 +10,7 @@ use bartizan_core::action::{CreateUser, ReadUsers, UpdateUser};
 use bartizan_core::audit::EventKind;
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::id::{BlockId, SessionId, TenantId, UserId};
-use bartizan_core::input::{Email, HumanName, InputFault, Password, TenantSlug};
+use bartizan_core::input::{Email, HumanName, InputFault, NewPassword, TenantSlug};
 use bartizan_core::net::BlockList;
 use bartizan_core::principal::{Role, Tier};
 use bartizan_core::secret::Secret;
@@ -106,7 +106,7 @@ impl Operator {
     ) -> Result<SignedUp, Failure> {
         let slug = TenantSlug::parse(slug).map_err(at("slug"))?;
         let (name, email) = (HumanName::parse(name).map_err(at("name"))?, Email::parse(email).map_err(at("email"))?);
-        let password = Password::parse(password.expose()).map_err(at("password"))?;
+        let password = NewPassword::parse(password.expose()).map_err(at("password"))?;
         self.accounts.sign_up(&self.grant(None), slug, name, email, password).await
     }
 
@@ -151,7 +151,7 @@ impl Operator {
     ) -> Result<NewUser, Failure> {
         let tenant = self.tenant(slug).await?;
         let (name, email) = (HumanName::parse(name).map_err(at("name"))?, Email::parse(email).map_err(at("email"))?);
-        let password = Password::parse(password.expose()).map_err(at("password"))?;
+        let password = NewPassword::parse(password.expose()).map_err(at("password"))?;
         let permit = Permit::<CreateUser>::new(self.grant(Some(tenant.id)));
         self.users.create(permit, email, name, role, Some(password)).await
     }

@@ -27,13 +27,17 @@ pub(crate) fn position<T: FromStr>(cursor: Option<&Cursor>) -> Result<Option<T>,
 /// Makes a page of at most `limit` rows out of `limit + 1`.
 pub(crate) fn page<R, V>(
     mut rows: Vec<R>,
-    limit: u32,
+    limit: usize,
     place: impl Fn(&R) -> String,
     view: impl FnMut(R) -> Result<V, Failure>,
 ) -> Result<Page<V>, Failure> {
-    let limit = limit as usize;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(place(row)));
     Ok(Page { items: rows.into_iter().map(view).collect::<Result<_, _>>()?, next })
+}
+
+/// One row more than the page has, to know whether there is another page.
+pub(crate) fn one_more(limit: usize) -> u32 {
+    u32::try_from(limit.saturating_add(1)).unwrap_or(u32::MAX)
 }

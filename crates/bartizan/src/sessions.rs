@@ -186,9 +186,9 @@ impl Sessions {
     pub(crate) async fn list(&self, permit: &Permit<ListSessions>, paging: Paging) -> Result<Page<SessionView>, Failure> {
         let who = permit.user()?;
         let after = paging::position::<SessionId>(paging.after.as_ref())?;
-        let limit = paging.limit.get();
+        let limit = paging.limit.number();
         let mut reader = self.ground.read(permit.grant()).await?;
-        let rows = sessions::live_of_user(&mut reader, who.user, self.ground.now(), after, limit + 1).await?;
+        let rows = sessions::live_of_user(&mut reader, who.user, self.ground.now(), after, paging::one_more(limit)).await?;
         let keys = self.ground.keys(&mut reader).await?;
         paging::page(rows, limit, |row| row.id.to_string(), |row| view(&keys, row, Some(who.session)))
     }

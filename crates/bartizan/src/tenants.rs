@@ -80,5 +80,6 @@ impl Tenants {
 fn view(keys: &TenantKeys, row: TenantRow) -> Result<TenantView, Failure> {
     let id = row.id.to_string();
     let name = row.name_sealed.as_deref().map(|sealed| keys.open_text(NAME, &id, sealed)).transpose()?;
+    let name = name.map(|name| name.expose().clone());
     Ok(TenantView { id: row.id, slug: row.slug, name, tier: row.tier, created_at: row.created_at })
 }

@@ -70,12 +70,12 @@ impl Trail {
         if after < 0 {
             return Err(Code::CursorInvalid.into());
         }
-        let limit = limit.get();
+        let limit = limit.number();
         let actor = actor.map(|id| id.to_string());
         let filter = Filter { action: action.as_ref().map(AuditActionFilter::as_str), actor: actor.as_deref() };
         let rows = {
             let mut reader = self.ground.read(permit.grant()).await?;
-            audit::page(&mut reader, after, filter, limit + 1).await?
+            audit::page(&mut reader, after, filter, paging::one_more(limit)).await?
         };
         let page = paging::page(rows, limit, |row| row.tseq.unwrap_or(0).to_string(), |row| Ok(view(row)))?;
         // The reader sees the page only once it is written down that he saw it.

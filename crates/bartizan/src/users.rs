@@ -6,7 +6,7 @@ use bartizan_core::action::{self, CreateUser, DeleteUser, ReadUsers, UpdateUser}
 use bartizan_core::audit::{UserChanged, UserCreated, UserDeleted};
 use bartizan_core::error::Code;
 use bartizan_core::id::UserId;
-use bartizan_core::input::{Email, HumanName, Password};
+use bartizan_core::input::{Email, HumanName, NewPassword};
 use bartizan_core::principal::{Principal, Role};
 use bartizan_core::time::Millis;
 use bartizan_store::users::{self, UserChange, UserRow};
@@ -14,7 +14,7 @@ use bartizan_store::{sessions, words};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::{Accounts, NAME, Person, UserBrief, brief, insert_user};
+use crate::accounts::{Accounts, NAME, Person, UserBrief, brief, by_email, insert_user};
 use crate::api::{Failure, Page};
 use crate::entropy::random;
 use crate::ground::{Begun, Change, Ground, again, count};
@@ -40,9 +40,7 @@ pub struct UserView {
     #[serde(flatten)]
     user: UserBrief,
     status: UserStatus,
-    #[serde(with = "crate::paging::rfc3339")]
     created_at: Millis,
-    #[serde(with = "crate::paging::rfc3339_option")]
     last_login_at: Option<Millis>,
 }
 
@@ -79,11 +77,26 @@ impl Users {
     /// The users of the tenant, in order of creation.
     pub(crate) async fn list(&self, permit: &Permit<ReadUsers>, paging: Paging) -> Result<Page<UserView>, Failure> {
         let after = paging::position::<UserId>(paging.after.as_ref())?;
-        let limit = paging.limit.get();
+        let limit = paging.limit.number();
         let mut reader = self.ground.read(permit.grant()).await?;
-        let rows = users::page(&mut reader, after, limit + 1).await?;
+        let rows = users::page(&mut reader, after, paging::one_more(limit)).await?;
         let keys = self.ground.keys(&mut reader).await?;
         paging::page(rows, limit, |row| row.id.to_string(), |row| view(&keys, &row))
+    }
+
+    /// Every user of the tenant at once, for the operator.
+    pub(crate) async fn all(&self, permit: &Permit<ReadUsers>) -> Result<Vec<UserView>, Failure> {
+        let mut reader = self.ground.read(permit.grant()).await?;
+        let rows = users::page(&mut reader, None, 10_000).await?;
+        let keys = self.ground.keys(&mut reader).await?;
+        rows.iter().map(|row| view(&keys, row)).collect()
+    }
+
+    /// The user of an address.
+    pub(crate) async fn find(&self, permit: &Permit<ReadUsers>, email: &Email) -> Result<Option<UserId>, Failure> {
+        let mut reader = self.ground.read(permit.grant()).await?;
+        let keys = self.ground.keys(&mut reader).await?;
+        Ok(by_email(&mut reader, &keys, email).await?.map(|row| row.id))
     }
 
     /// One user. One of another tenant is not there.
@@ -101,21 +114,22 @@ impl Users {
         email: Email,
         name: HumanName,
         role: Role,
-        password: Option<Password>,
+        password: Option<NewPassword>,
     ) -> Result<NewUser, Failure> {
         if let Some(who) = permit.principal() {
             action::may_grant(who, role)?;
         }
         let one_time = if password.is_some() { None } else { Some(URL_SAFE_NO_PAD.encode(random::<18>()?)) };
-        let password = match (password, &one_time) {
-            (Some(password), _) => {
-                self.accounts.check_password(&password, "/password", &[email.as_str(), name.as_str()])?;
+        let password = match password {
+            Some(password) => {
+                let context = [email.local_part(), name.as_str()];
+                self.accounts.check_password(password.password(), "/password", &context)?;
                 password
             }
-            (None, made) => Password::parse(made.as_deref().unwrap_or_default())
+            None => NewPassword::parse(one_time.as_deref().unwrap_or_default())
                 .map_err(|_| Failure::fault("a generated password was refused"))?,
         };
-        let hash = self.accounts.hash(&password).await?;
+        let hash = self.accounts.hash(password.password()).await?;
         let now = self.ground.now();
         let id = UserId::new(now, random()?);
         let mut change = match self.ground.change(&permit).await? {

@@ -270,6 +270,22 @@ fn random<const N: usize>() -> Result<[u8; N], VaultError> {
     Ok(bytes)
 }
 
+/// A wrapped key as the database keeps it.
+pub(crate) fn row(key: &WrappedKey) -> bartizan_store::data_keys::DataKeyRow {
+    bartizan_store::data_keys::DataKeyRow {
+        id: key.id,
+        purpose: key.purpose.as_str().to_owned(),
+        kek: key.kek.clone(),
+        created_at: key.created,
+        wrapped: key.wrapped.clone(),
+    }
+}
+
+/// A tag as the database looks for it.
+pub(crate) fn tag(index: &IndexTag) -> bartizan_store::blind_index::Tag<'_> {
+    bartizan_store::blind_index::Tag { key_id: index.key_id, tag: &index.tag }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use bartizan_core::action::{ChangePassword, Logout, ReadSelf};
 use bartizan_core::id::{SessionId, TenantId, UserId};
-use bartizan_core::input::{Email, HumanName, Password, RefreshToken, TenantSlug};
+use bartizan_core::input::{Email, HumanName, NewPassword, Password, RefreshToken, TenantSlug};
 use bartizan_core::principal::{Role, Tier};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ pub(crate) struct SignUp {
     /// The owner's e-mail address.
     pub(crate) email: Email,
     /// The owner's password.
-    pub(crate) password: Password,
+    pub(crate) password: NewPassword,
 }
 
 async fn sign_up(
@@ -191,15 +191,15 @@ async fn me(permit: Permit<ReadSelf>, Service(accounts): Service<Accounts>) -> R
 /// The old and the new password.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct NewPassword {
+pub(crate) struct PasswordChange {
     pub(crate) current: Password,
-    pub(crate) new: Password,
+    pub(crate) new: NewPassword,
 }
 
 async fn change_password(
     permit: Permit<ChangePassword>,
     Service(accounts): Service<Accounts>,
-    Body(wish): Body<NewPassword>,
+    Body(wish): Body<PasswordChange>,
 ) -> Result<Done, Failure> {
     accounts.change_password(permit, wish.current, wish.new).await?;
     Ok(Done)

@@ -20,7 +20,8 @@ use crate::sessions::Sessions;
 use crate::tenants::Tenants;
 use crate::trail::Trail;
 use crate::users::Users;
-use well_known::Published;
+
+pub(crate) use well_known::Published;
 
 /// The services the routes stand on. A handler names the one it needs.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use bartizan_core::action::{CreateUser, DeleteUser, ReadUsers, UpdateUser};
 use bartizan_core::id::UserId;
-use bartizan_core::input::{Email, HumanName, Password};
+use bartizan_core::input::{Email, HumanName, NewPassword};
 use bartizan_core::principal::Role;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -69,7 +69,7 @@ pub(crate) struct CreateUserBody {
     pub(crate) name: HumanName,
     pub(crate) role: Role,
     #[serde(default)]
-    pub(crate) password: Option<Password>,
+    pub(crate) password: Option<NewPassword>,
 }
 
 /// What to change; absent members stay as they are.

@@ -48,7 +48,8 @@ statements! {
         absolute_expires_at, generation, device_hash, client_sealed) VALUES ($1, $2, $3, $4, $4, $5, $6, 0, $7, $8)";
     scoped BY_ID = concat!("SELECT ", columns!(), " FROM sessions WHERE tenant_id = $1 AND id = $2");
     scoped LIVE_OF_USER = concat!("SELECT ", columns!(), " FROM sessions WHERE tenant_id = $1 AND user_id = $2 \
-        AND ended_at IS NULL AND idle_expires_at > $3 AND absolute_expires_at > $3 ORDER BY id LIMIT $4");
+        AND ended_at IS NULL AND idle_expires_at > $3 AND absolute_expires_at > $3 AND id > $4 ORDER BY id LIMIT $5");
+    scoped KNOWS_DEVICE = "SELECT 1 FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND device_hash = $3 LIMIT 1";
     scoped @quiet TOUCH = "UPDATE sessions SET last_seen_at = $3 WHERE tenant_id = $1 AND id = $2 \
         AND ended_at IS NULL AND last_seen_at < $3";
     scoped END = "UPDATE sessions SET ended_at = $3 WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL";
