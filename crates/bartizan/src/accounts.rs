@@ -1,7 +1,5 @@
 //! Becoming somebody: sign-up, login, oneself, one's password.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bartizan_core::action::{ChangePassword, ReadSelf};
 use bartizan_core::audit::{EventKind, PasswordChanged};
 use bartizan_core::cipher::FieldRef;
@@ -15,6 +13,8 @@ use bartizan_store::tenants::{self, NewTenant, TenantRow};
 use bartizan_store::users::{self, NewUser, UserRow};
 use bartizan_store::words::{TenantStatus, UserStatus};
 use bartizan_store::{Conn, PlatformScope, Scope, login_failures, sessions as session_rows};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub(crate) const NAME: FieldRef = FieldRef::new("users", "name");
 
 /// A tenant, in short.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct TenantBrief {
+pub(crate) struct TenantBrief {
     pub(crate) id: TenantId,
     pub(crate) slug: String,
     pub(crate) tier: Tier,
@@ -42,7 +42,7 @@ pub struct TenantBrief {
 
 /// A user, in short.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct UserBrief {
+pub(crate) struct UserBrief {
     pub(crate) id: UserId,
     pub(crate) email: String,
     pub(crate) name: String,
@@ -58,7 +58,7 @@ pub struct SignedUp {
 
 /// Oneself, from the database.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Me {
+pub(crate) struct Me {
     #[serde(flatten)]
     user: UserBrief,
     tenant: TenantBrief,
@@ -67,7 +67,7 @@ pub struct Me {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     ground: Ground,
     hashing: HashingPool,
     limits: Limits,
@@ -389,11 +389,7 @@ pub(crate) fn brief(keys: &TenantKeys, user: &UserRow) -> Result<UserBrief, Fail
 }
 
 /// The user of an address, by the blind index: under every index key the tenant has.
-pub(crate) async fn by_email(
-    conn: &mut Conn,
-    keys: &TenantKeys,
-    email: &Email,
-) -> Result<Option<UserRow>, Failure> {
+pub(crate) async fn by_email(conn: &mut Conn, keys: &TenantKeys, email: &Email) -> Result<Option<UserRow>, Failure> {
     for index in keys.index_all(EMAIL, email.index_form().as_bytes())? {
         if let Some(user) = users::by_email_tag(conn, tag(&index)).await? {
             return Ok(Some(user));

@@ -91,8 +91,7 @@ impl Engine {
 
     /// As [`Engine::start`], with a clock of the caller's: for tests.
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, StartError> {
-        let keyring: Arc<dyn KeyProvider> =
-            Arc::new(FileKeyring::open(&settings.secrets).map_err(StartError::new)?);
+        let keyring: Arc<dyn KeyProvider> = Arc::new(FileKeyring::open(&settings.secrets).map_err(StartError::new)?);
         let db = Db::open(&settings.database, &settings.data).await.map_err(StartError::new)?;
         check_time(&db, &clock).await?;
         check_root_key(&db, keyring.as_ref()).await?;
@@ -317,8 +316,8 @@ async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), Star
         ground.state.apply(effect, until);
     }
     match ground.state.load(snapshot, now) {
-        Ok(Restored::Rejected { .. }) => {
-            tracing::warn!("the kept counters of the limits were damaged and set aside: limits begin anew");
+        Ok(Restored::SetAside { flaw, moved_to }) => {
+            tracing::warn!(%flaw, moved_to = %moved_to.display(), "the kept counters cannot be used: limits begin anew");
         }
         Ok(_) => {}
         Err(cause) => return Err(StartError::new(format!("{} cannot be read: {cause}", snapshot.display()))),
@@ -333,7 +332,8 @@ async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), Star
         let key = <[u8; 16]>::try_from(row.key.as_slice()).ok().map(u128::from_be_bytes);
         let tat = Tat::from_bits(u64::from_ne_bytes(row.tat.to_ne_bytes()));
         if let (Some(key), Some(tat), Some(quota)) = (key, tat, &longest) {
-            ground.state.restore(bartizan_core::limit::Key(key), quota, tat, now);
+            // Without room it is held in a shared bucket: never freed.
+            let _ = ground.state.restore(bartizan_core::limit::Key(key), quota, tat, now);
         }
     }
     Ok(())
@@ -351,7 +351,11 @@ fn reloadable(settings: &Settings) -> Result<Reloadable, StartError> {
     };
     let cors = CorsPolicy::new(&settings.cors.origins, credentials)
         .map_err(|faults| StartError::new(format!("cors: {}", faults.join("; "))))?;
-    Ok(Reloadable { proxies: Proxies::new(settings.proxies.iter().copied()), cors, deadline: settings.request.deadline })
+    Ok(Reloadable {
+        proxies: Proxies::new(settings.proxies.iter().copied()),
+        cors,
+        deadline: settings.request.deadline,
+    })
 }
 
 /// The origins whose pages may change something with a cookie: our own, and listed ones that may send cookies.
@@ -429,4 +433,3 @@ async fn metrics_text(State(ops): State<Ops>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
 }
-

@@ -19,7 +19,10 @@ impl From<StoreError> for Failure {
             StoreErrorKind::Duplicate("email") => Code::EmailTaken.into(),
             StoreErrorKind::Duplicate("idempotency key") => Code::IdempotencyConflict.into(),
             StoreErrorKind::Duplicate(_) => Code::Conflict.into(),
-            StoreErrorKind::Busy | StoreErrorKind::Full | StoreErrorKind::ReadOnly | StoreErrorKind::Io
+            StoreErrorKind::Busy
+            | StoreErrorKind::Full
+            | StoreErrorKind::ReadOnly
+            | StoreErrorKind::Io
             | StoreErrorKind::Closed => {
                 tracing::error!(cause = %error, "the store refused");
                 Refusal::new(Code::StorageUnavailable).retry_after(Duration::from_secs(5)).into()

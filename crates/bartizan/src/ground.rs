@@ -278,4 +278,3 @@ pub(crate) fn count(
 ) {
     family.get_or_create(&Word(label, word)).inc();
 }
-

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand;
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::password::{
-    Cost, HashError, Memory, PasswordRecord, Peppers, Rehash, SALT_LEN, Verified, hash_password, verify_password,
+    Cost, HashError, Memory, PasswordRecord, Peppers, SALT_LEN, Verified, hash_password, verify_password,
 };
 use bartizan_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -22,7 +22,7 @@ use crate::settings::{self, Rate};
 
 /// The limits. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     ground: Ground,
     policies: Arc<ArcSwap<Policies>>,
 }
@@ -152,8 +152,7 @@ impl Limits {
         let policies = self.policies.load();
         let Some(policy) = policies.tier(who.tier) else { return address };
         let user = Key(who.user.as_u128());
-        let mut asks =
-            [Ask::new(user, USER, policy.user), Ask::new(Key(who.tenant.as_u128()), TENANT, policy.tenant)];
+        let mut asks = [Ask::new(user, USER, policy.user), Ask::new(Key(who.tenant.as_u128()), TENANT, policy.tenant)];
         let admission = self.ground.state.admit(user, &mut asks, 1, now);
         self.counted(admission);
         let Ruling { asks: mut all, .. } = address;

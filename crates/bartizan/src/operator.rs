@@ -80,12 +80,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    pub(crate) fn new(
-        ground: Ground,
-        accounts: Accounts,
-        users: Users,
-        blocked: Arc<ArcSwap<BlockList>>,
-    ) -> Self {
+    pub(crate) fn new(ground: Ground, accounts: Accounts, users: Users, blocked: Arc<ArcSwap<BlockList>>) -> Self {
         Self { ground, accounts, users, blocked }
     }
 

@@ -1,6 +1,5 @@
 //! Refusals into the audit trail: written in batches, outside any transaction, never in the way of an answer.
 
-
 use bartizan_core::audit::{AuditEvent, EventKind};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -50,4 +49,3 @@ async fn write(ground: Ground, mut waiting: mpsc::Receiver<AuditEvent>) {
         batch.clear();
     }
 }
-

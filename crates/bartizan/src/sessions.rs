@@ -2,21 +2,21 @@
 
 use std::net::IpAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bartizan_core::action::{IntrospectToken, ListSessions, Logout, RevokeSession};
 use bartizan_core::audit::{EventKind, LoggedOut, SessionRevoked};
 use bartizan_core::cipher::FieldRef;
 use bartizan_core::error::Code;
 use bartizan_core::id::{SessionId, TenantId, TokenId, UserId};
 use bartizan_core::input::{RefreshToken, TokenText};
-use bartizan_core::net::Prefix;
 use bartizan_core::principal::{Principal, Role, Tier};
 use bartizan_core::time::Millis;
 use bartizan_store::refresh_tokens::{self, PresentedToken, Race, Spend};
 use bartizan_store::sessions::{self, NewSession, SessionRow};
 use bartizan_store::words::{RefreshState, TenantStatus, UserStatus};
 use bartizan_store::{tenants, users};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ const CLIENT: FieldRef = FieldRef::new("sessions", "client");
 
 /// What a login or a refresh gives.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct TokenPair {
+pub(crate) struct TokenPair {
     /// The access token, a JWS of type `at+jwt`.
     access_token: String,
     /// Always `Bearer`.
@@ -66,7 +66,7 @@ pub struct SessionView {
 
 /// What RFC 7662 says of a token; of one that is not live, only that.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct Introspection {
+pub(crate) struct Introspection {
     active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'static str>,
@@ -113,7 +113,7 @@ pub(crate) struct Account {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     ground: Ground,
     signing: Signing,
     authenticator: Authenticator,
@@ -183,12 +183,17 @@ impl Sessions {
     }
 
     /// One's own live sessions, oldest first.
-    pub(crate) async fn list(&self, permit: &Permit<ListSessions>, paging: Paging) -> Result<Page<SessionView>, Failure> {
+    pub(crate) async fn list(
+        &self,
+        permit: &Permit<ListSessions>,
+        paging: Paging,
+    ) -> Result<Page<SessionView>, Failure> {
         let who = permit.user()?;
         let after = paging::position::<SessionId>(paging.after.as_ref())?;
         let limit = paging.limit.number();
         let mut reader = self.ground.read(permit.grant()).await?;
-        let rows = sessions::live_of_user(&mut reader, who.user, self.ground.now(), after, paging::one_more(limit)).await?;
+        let rows =
+            sessions::live_of_user(&mut reader, who.user, self.ground.now(), after, paging::one_more(limit)).await?;
         let keys = self.ground.keys(&mut reader).await?;
         paging::page(rows, limit, |row| row.id.to_string(), |row| view(&keys, row, Some(who.session)))
     }
@@ -260,9 +265,8 @@ impl Sessions {
         let now = self.ground.now();
         if let Ok(refresh) = RefreshToken::parse(token.expose()) {
             let found = self.find(refresh.expose()).await?;
-            let live = found.filter(|found| {
-                found.tenant_id == tenant && found.state == RefreshState::Live && alive(found, now)
-            });
+            let live = found
+                .filter(|found| found.tenant_id == tenant && found.state == RefreshState::Live && alive(found, now));
             return Ok(live.map_or_else(Introspection::default, |found| Introspection {
                 active: true,
                 token_type: Some("refresh_token"),
@@ -400,8 +404,7 @@ impl Sessions {
             tier: account.tier,
             expires,
         };
-        let subject =
-            Subject { principal, user_epoch: account.user_epoch, tenant_epoch: account.tenant_epoch };
+        let subject = Subject { principal, user_epoch: account.user_epoch, tenant_epoch: account.tenant_epoch };
         Ok(TokenPair {
             access_token: self.signing.issue(&subject, now)?,
             token_type: "Bearer",
@@ -433,9 +436,15 @@ fn hash(token: &str) -> [u8; 32] {
 
 /// Who spends: User-Agent and network. See docs/adr/0003.
 fn spender(grant: &Grant) -> [u8; 32] {
-    let network = grant.origin.ip.map(|ip| Prefix::neighbourhood(ip).to_string()).unwrap_or_default();
+    let network = grant.origin.ip.map(neighbourhood).unwrap_or_default();
     let Client { user_agent, .. } = &grant.client;
     digest(&[b"spender", user_agent.as_deref().unwrap_or_default().as_bytes(), network.as_bytes()])
+}
+
+/// The network a device stays in for a few seconds: IPv4 /24, IPv6 /48.
+fn neighbourhood(ip: IpAddr) -> String {
+    let length = if ip.is_ipv4() { 24 } else { 48 };
+    IpNet::new(ip, length).map(|net| net.trunc().to_string()).unwrap_or_default()
 }
 
 /// A session as shown.
@@ -452,4 +461,3 @@ pub(crate) fn view(keys: &TenantKeys, row: SessionRow, current: Option<SessionId
         user_agent: kept.user_agent,
     })
 }
-

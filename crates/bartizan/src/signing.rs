@@ -51,7 +51,8 @@ impl Signing {
     ) -> Result<Self, Failure> {
         let mut rows = {
             let scope = PlatformScope::granted("start-up: load the signing keys");
-            signing_keys::all(&mut db.read_platform(&scope).await?).await?
+            let mut reader = db.read_platform(&scope).await?;
+            signing_keys::all(&mut reader).await?
         };
         if !rows.iter().any(|row| row.state == words::KeyState::Active) {
             rows.push(first(db, provider, now).await?);
@@ -60,7 +61,8 @@ impl Signing {
         let mut verifying = Vec::with_capacity(rows.len());
         for row in &rows {
             let pkcs8 = provider.unwrap_bytes(&row.kek, binding(&row.kid).as_bytes(), &row.private_wrapped)?;
-            let algorithm = Algorithm::parse(&row.alg).ok_or_else(|| Failure::fault("a signing key of an unknown kind"))?;
+            let algorithm =
+                Algorithm::parse(&row.alg).ok_or_else(|| Failure::fault("a signing key of an unknown kind"))?;
             let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(Failure::fault)?;
             verifying.push(key.verification_key(state(row.state)).map_err(Failure::fault)?);
             if row.state == words::KeyState::Active {
@@ -160,4 +162,3 @@ const fn state(word: words::KeyState) -> KeyState {
         words::KeyState::Compromised => KeyState::Compromised,
     }
 }
-

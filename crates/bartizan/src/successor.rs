@@ -15,9 +15,7 @@ use crate::entropy::random;
 pub(crate) fn seal(spent: &str, session: SessionId, next: &str) -> Result<Vec<u8>, Failure> {
     let nonce: [u8; NONCE_LEN] = random()?;
     let (cipher, aad) = parts(spent, session)?;
-    let mut sealed = nonce.to_vec();
-    sealed.extend(cipher.seal(&aad, next.as_bytes(), nonce).map_err(Failure::fault)?);
-    Ok(sealed)
+    cipher.seal(&[], &aad, next.as_bytes(), nonce).map_err(Failure::fault)
 }
 
 /// Opens what [`seal`] made, given the same spent token.

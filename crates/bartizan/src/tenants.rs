@@ -21,7 +21,7 @@ const NAME: FieldRef = FieldRef::new("tenants", "name");
 
 /// A tenant as its users see it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct TenantView {
+pub(crate) struct TenantView {
     id: TenantId,
     slug: String,
     /// Its name for people; `null` until one is given.
@@ -32,7 +32,7 @@ pub struct TenantView {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Tenants {
+pub(crate) struct Tenants {
     ground: Ground,
 }
 

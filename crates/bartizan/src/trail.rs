@@ -18,7 +18,7 @@ use crate::paging;
 
 /// Who did it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct ActorView {
+pub(crate) struct ActorView {
     /// `user`, `anonymous`, `operator` or `system`.
     #[serde(rename = "type")]
     kind: String,
@@ -29,7 +29,7 @@ pub struct ActorView {
 
 /// A row of the trail.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct EventView {
+pub(crate) struct EventView {
     id: EventId,
     /// Its number in the tenant, without gaps.
     seq: i64,
@@ -48,7 +48,7 @@ pub struct EventView {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Trail {
+pub(crate) struct Trail {
     ground: Ground,
 }
 

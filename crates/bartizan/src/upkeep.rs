@@ -62,7 +62,9 @@ pub(crate) async fn keep_counters(ground: &Ground, path: &std::path::Path) {
     })
     .await;
     match written {
-        Ok(Ok(_)) => ground.metrics.snapshot_failing.set(0),
+        Ok(Ok(_)) => {
+            ground.metrics.snapshot_failing.set(0);
+        }
         Ok(Err(cause)) => {
             if ground.metrics.snapshot_failing.set(1) == 0 {
                 tracing::error!(%cause, "the counters of the limits cannot be written: free space in the data directory");

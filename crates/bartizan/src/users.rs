@@ -1,7 +1,5 @@
 //! The users of a tenant, as its owners and admins manage them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bartizan_core::action::{self, CreateUser, DeleteUser, ReadUsers, UpdateUser};
 use bartizan_core::audit::{UserChanged, UserCreated, UserDeleted};
 use bartizan_core::error::Code;
@@ -11,6 +9,8 @@ use bartizan_core::principal::{Principal, Role};
 use bartizan_core::time::Millis;
 use bartizan_store::users::{self, UserChange, UserRow};
 use bartizan_store::{sessions, words};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ use crate::vault::TenantKeys;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-pub enum UserStatus {
+pub(crate) enum UserStatus {
     /// He may.
     Active,
     /// He may not, and no credential of his is accepted.
@@ -56,7 +56,7 @@ pub struct NewUser {
 
 /// What to change; `None` stays.
 #[derive(Debug, Default)]
-pub struct UserPatch {
+pub(crate) struct UserPatch {
     pub(crate) name: Option<HumanName>,
     pub(crate) role: Option<Role>,
     pub(crate) status: Option<UserStatus>,
@@ -64,7 +64,7 @@ pub struct UserPatch {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Users {
+pub(crate) struct Users {
     ground: Ground,
     accounts: Accounts,
 }

@@ -87,8 +87,9 @@ impl Authenticator {
             user_epoch: claims.ue,
             tenant: claims.tid,
             tenant_epoch: claims.te,
+            expires: claims.exp,
         };
-        if state.standing(&presented) != Standing::Live {
+        if state.standing(&presented) != Standing::InForce {
             return Err(Rejected { code: Code::CredentialRevoked, reason: "revoked" });
         }
         Ok(Principal {

@@ -5,7 +5,7 @@ use http::{HeaderMap, header};
 
 /// A presented credential. Nothing outside the guard reads these headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credential<'a> {
+pub(super) enum Credential<'a> {
     /// Nothing was presented.
     None,
     /// `Authorization: Bearer …` (RFC 6750 section 2.1).
@@ -18,7 +18,7 @@ impl<'a> Credential<'a> {
     /// # Errors
     /// Two `Authorization` headers, another scheme, or bytes that are not visible ASCII are refused rather than
     /// skipped: a proxy and we must not disagree about which one counts.
-    pub fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else { return Ok(Credential::None) };
         if values.next().is_some() {
@@ -36,7 +36,7 @@ impl<'a> Credential<'a> {
 pub const DEVICE_COOKIE: &str = "__Host-bartizan-device";
 
 /// The value of the cookie `name`, when there is exactly one of that name.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut found = headers
         .get_all(header::COOKIE)
         .iter()
@@ -80,10 +80,8 @@ mod tests {
     fn a_doubled_cookie_counts_as_none() {
         let one = headers(&[(header::COOKIE, "a=1; __Host-bartizan-device=x; b=2")]);
         assert_eq!(cookie(&one, DEVICE_COOKIE), Some("x"));
-        let two = headers(&[
-            (header::COOKIE, "__Host-bartizan-device=x"),
-            (header::COOKIE, "__Host-bartizan-device=y"),
-        ]);
+        let two =
+            headers(&[(header::COOKIE, "__Host-bartizan-device=x"), (header::COOKIE, "__Host-bartizan-device=y")]);
         assert_eq!(cookie(&two, DEVICE_COOKIE), None);
     }
 }

@@ -157,13 +157,8 @@ impl Decider {
         };
         let host = facts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = facts.uri.authority().map(http::uri::Authority::as_str).or(host);
-        let provenance = Provenance {
-            method: facts.method,
-            headers: facts.headers,
-            host,
-            transport: self.transport,
-            carried,
-        };
+        let provenance =
+            Provenance { method: facts.method, headers: facts.headers, host, transport: self.transport, carried };
         Ok(cross_site(&provenance, &self.trusted.load())?)
     }
 }

@@ -165,7 +165,11 @@ async fn log_out(
     body: Option<Body<LogOut>>,
 ) -> Result<Done, Failure> {
     let everywhere = body.is_some_and(|Body(wish)| wish.all);
-    if everywhere { sessions.log_out_everywhere(permit).await? } else { sessions.log_out(permit).await? }
+    if everywhere {
+        sessions.log_out_everywhere(permit).await?
+    } else {
+        sessions.log_out(permit).await?
+    }
     Ok(Done)
 }
 

@@ -25,7 +25,7 @@ pub(crate) use well_known::Published;
 
 /// The services the routes stand on. A handler names the one it needs.
 #[derive(Clone, Debug)]
-pub struct Services {
+pub(crate) struct Services {
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Sessions,
     pub(crate) users: Users,
@@ -54,7 +54,7 @@ from_ref! {
 }
 
 /// Every built-in route.
-pub fn routes() -> Api<Services> {
+pub(crate) fn routes() -> Api<Services> {
     Api::new()
         .merge(account::routes())
         .merge(sessions::routes())
@@ -68,7 +68,7 @@ pub fn routes() -> Api<Services> {
 /// Where a list goes on.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Paging {
+pub(crate) struct Paging {
     /// The `next` of the last page; absent for the first one.
     #[serde(default)]
     pub after: Option<Cursor>,

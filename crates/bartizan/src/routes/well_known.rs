@@ -35,7 +35,7 @@ pub(super) fn routes() -> Api<Services> {
 
 /// The documents, serialised when they change and shared by every answer.
 #[derive(Clone, Debug)]
-pub struct Published {
+pub(crate) struct Published {
     jwks: Arc<ArcSwap<Document<Value>>>,
     openapi: Arc<ArcSwap<Document<Value>>>,
 }

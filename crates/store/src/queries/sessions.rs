@@ -97,14 +97,21 @@ pub async fn by_id(conn: &mut Conn, id: SessionId) -> Result<Option<SessionRow>,
     conn.row(BY_ID, args![id]).await
 }
 
-/// The user's sessions that are live at `now`, oldest first.
+/// The user's sessions that are live at `now`, oldest first, after the given one.
 pub async fn live_of_user(
     conn: &mut Conn,
     user: UserId,
     now: Millis,
+    after: Option<SessionId>,
     limit: u32,
 ) -> Result<Vec<SessionRow>, StoreError> {
-    conn.rows(LIVE_OF_USER, args![user, now, limit]).await
+    let after = after.map_or_else(String::new, |id| id.to_string());
+    conn.rows(LIVE_OF_USER, args![user, now, after, limit]).await
+}
+
+/// Whether the user has logged in with this device before; sessions past their absolute end are forgotten.
+pub async fn knows_device(conn: &mut Conn, user: UserId, device_hash: [u8; 32]) -> Result<bool, StoreError> {
+    Ok(conn.row::<(i64,)>(KNOWS_DEVICE, args![user, device_hash]).await?.is_some())
 }
 
 /// Notes that the session is in use. Quiet: keep it with `commit_quietly`. The caller sees to it that this happens
