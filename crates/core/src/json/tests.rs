@@ -417,3 +417,25 @@ proptest! {
         prop_assert_eq!(kind(format!("{{{}}}", members.join(","))), expected);
     }
 }
+
+/// The worst shapes for each step, twice as long each time: work is counted in what is looked at, so this shows that
+/// none of them is refused late or read forever. That time is linear is for the benchmark to say.
+#[test]
+fn the_worst_shapes_end() {
+    let limits = Limits { nodes: usize::MAX, string: usize::MAX, depth: 32 };
+    for size in [1_000, 100_000] {
+        for text in [
+            format!("\"{}\"", "\\u0041".repeat(size)),
+            format!("\"{}", "\\\\".repeat(size)),
+            "9".repeat(size),
+            format!("0.{}1e-5", "0".repeat(size)),
+            format!("1e{}", "9".repeat(size)),
+            " ".repeat(size),
+            format!("{{{}\"z\":1}}", (0..size / 10).map(|n| format!("\"same-start-{n}\":1,")).collect::<String>()),
+            format!("[{}0]", "[],{},".repeat(size)),
+        ] {
+            let _ = scan(text.as_bytes(), &limits);
+            let _ = parse::<NewUser>(text.as_bytes(), &limits);
+        }
+    }
+}
