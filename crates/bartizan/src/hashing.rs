@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::rand;
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::password::{
-    Cost, HashError, Memory, PasswordRecord, Peppers, Rehash, SALT_LEN, Verified, hash_password, verify_password,
+    Cost, HashError, Memory, PasswordRecord, Peppers, SALT_LEN, Verified, hash_password, verify_password,
 };
 use bartizan_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -142,7 +142,7 @@ impl HashingPool {
     }
 
     /// Compares `password` with the stored `record`; `None` for a user who does not exist, which is wrong after the same
-    /// work. After [`Rehash::Needed`] call [`HashingPool::hash`] and store the new record.
+    /// work. After [`Rehash::Needed`](bartizan_core::password::Rehash::Needed) call [`HashingPool::hash`] and store the new record.
     ///
     /// # Errors
     /// [`HashingError::Busy`] when the queue is full, at once. [`HashingError::BadRecord`] and [`HashError::UnknownPepper`]
@@ -265,7 +265,7 @@ fn random<const N: usize>() -> Result<[u8; N], HashingError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bartizan_core::password::Pepper;
+    use bartizan_core::password::{Pepper, Rehash};
     use futures_util::future::join_all;
     use std::future::Future;
     use std::pin::pin;
