@@ -142,7 +142,7 @@ impl HashingPool {
     }
 
     /// Compares `password` with the stored `record`; `None` for a user who does not exist, which is wrong after the same
-    /// work. After [`Rehash::Needed`] call [`HashingPool::hash`] and store the new record.
+    /// work. After [`Rehash::Needed`](bartizan_core::password::Rehash::Needed) call [`HashingPool::hash`] and store the new record.
     ///
     /// # Errors
     /// [`HashingError::Busy`] when the queue is full, at once. [`HashingError::BadRecord`] and [`HashError::UnknownPepper`]
@@ -265,7 +265,7 @@ fn random<const N: usize>() -> Result<[u8; N], HashingError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bartizan_core::password::Pepper;
+    use bartizan_core::password::{Pepper, Rehash};
     use futures_util::future::join_all;
     use std::future::Future;
     use std::pin::pin;

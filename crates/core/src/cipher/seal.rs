@@ -89,6 +89,20 @@ mod tests {
         assert_eq!(key_id(&sealed), Some(0xDEAD_BEEF));
     }
 
+    /// Made by Tink for Python 1.16.1 (`XAesGcmKey`, 12 bytes of salt, output prefix TINK) with this key and these data.
+    #[test]
+    fn what_tink_sealed_opens_and_is_sealed_to_the_same_bytes() {
+        let sealed = hex::decode(
+            "01deadbeeffe7b04c945a1aff48475443e6d6d4730d1e4e8b62901e3e22fc35fbc319850ea638620f6eeaf126f4cb5713e93ceec75b7952733\
+             1a91fa",
+        )
+        .unwrap();
+        let aad = Aad::field(TenantId::from_u128(1), EMAIL, "usr_1", 1).unwrap();
+        assert_eq!(key().open(&aad, &sealed).unwrap().expose(), b"ada@example.com");
+        let nonce = *sealed[5..].first_chunk().unwrap();
+        assert_eq!(key().seal(&aad, b"ada@example.com", nonce).unwrap(), sealed);
+    }
+
     #[test]
     fn every_flipped_bit_and_every_other_length_is_refused() {
         let (key, aad) = (key(), Aad::field(tenant(1), EMAIL, "usr_1", 1).unwrap());
