@@ -2,12 +2,13 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection};
 
+use super::Held;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::scope::{Border, Scope};
 use crate::sql::Statement;
@@ -133,19 +134,19 @@ pub(super) struct Trace {
     failed: bool,
     /// `commit` or `cancel` was reached.
     settled: bool,
-    abandoned: Arc<AtomicU64>,
+    held: Arc<Held>,
 }
 
 impl Trace {
-    pub(super) fn new(abandoned: Arc<AtomicU64>) -> Self {
-        Self { wrote: false, unrecorded: false, failed: false, settled: false, abandoned }
+    pub(super) fn new(held: Arc<Held>) -> Self {
+        Self { wrote: false, unrecorded: false, failed: false, settled: false, held }
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
         if self.wrote && !self.settled && !self.failed {
-            self.abandoned.fetch_add(1, Ordering::Relaxed);
+            self.held.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
