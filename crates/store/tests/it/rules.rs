@@ -53,3 +53,20 @@ fn nobody_in_the_store_grants_a_tenants_scope() {
         assert!(test || !granted, "{name} grants a scope: only the guard does");
     }
 }
+
+/// Handlers run on any thread: every step of a change must be able to move.
+#[test]
+fn a_change_can_move_between_threads() {
+    fn moves<T: Send>(_: T) {}
+    #[allow(dead_code)]
+    fn check(db: &bartizan_store::Db, scope: &bartizan_store::Scope, event: bartizan_core::audit::AuditEvent) {
+        moves(async move {
+            let mut tx = db.change(scope).await?;
+            bartizan_store::tenants::own(&mut tx).await?;
+            bartizan_store::users::count_active_owners(&mut tx).await?;
+            tx.commit(event, ()).await
+        });
+        moves(db.prune(crate::world::NOW));
+        moves(db.load_effects(crate::world::NOW));
+    }
+}

@@ -33,7 +33,7 @@ pub(crate) fn platform() -> PlatformScope {
 
 /// A database in its own directory.
 pub(crate) struct World {
-    pub(crate) dir: TempDir,
+    _dir: TempDir,
     pub(crate) db: Db,
     serial: AtomicU64,
 }
@@ -42,7 +42,7 @@ impl World {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open("sqlite:world.db", dir.path()).await.unwrap();
-        Self { dir, db, serial: AtomicU64::new(1) }
+        Self { _dir: dir, db, serial: AtomicU64::new(1) }
     }
 
     pub(crate) fn random(&self) -> [u8; 10] {
