@@ -113,6 +113,11 @@ pub trait FromRow: Sized {
 pub struct Row(pub(crate) SqliteRow);
 
 impl Row {
+    /// The number of columns.
+    pub fn width(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn columns(&self) -> Columns<'_> {
         Columns { row: self, next: 0 }
     }

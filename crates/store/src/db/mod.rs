@@ -39,9 +39,15 @@ pub struct Db {
 struct Inner {
     engine: Engine,
     path: PathBuf,
+    held: Arc<Held>,
+}
+
+/// What lives as long as anything that can still touch the file.
+#[derive(Debug)]
+struct Held {
     /// Transactions dropped after a write, with neither `commit`, `cancel` nor an error.
-    abandoned: Arc<AtomicU64>,
-    /// Held as long as any clone lives.
+    abandoned: AtomicU64,
+    /// Keeps a second server away.
     _lock: File,
 }
 
@@ -63,7 +69,8 @@ impl Db {
         let place = open::Place::of(url, data_dir)?;
         let lock = place.occupy()?;
         let engine = open::connect(&place.path).await.map_err(|error| place.about(error))?;
-        let inner = Inner { engine, path: place.path, abandoned: Arc::default(), _lock: lock };
+        let held = Arc::new(Held { abandoned: AtomicU64::new(0), _lock: lock });
+        let inner = Inner { engine, path: place.path, held };
         Ok(Db { inner: Arc::new(inner) })
     }
 
@@ -106,7 +113,7 @@ impl Db {
     /// How many transactions were dropped after a write without `commit`, `cancel` or an error on their way: a
     /// mistake in a service, or a request cancelled in the middle. For the metric `tx_abandoned`.
     pub fn abandoned(&self) -> u64 {
-        self.inner.abandoned.load(Ordering::Relaxed)
+        self.inner.held.abandoned.load(Ordering::Relaxed)
     }
 
     /// The file, with symbolic links resolved.
@@ -147,6 +154,9 @@ impl Db {
     }
 
     fn trace(&self) -> Trace {
-        Trace::new(Arc::clone(&self.inner.abandoned))
+        Trace::new(Arc::clone(&self.inner.held))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ pub struct Filter<'a> {
 /// border admits the event's tenant.
 pub(crate) async fn append<S: Border>(conn: &mut Conn<S>, event: &AuditEvent) -> Result<i64, StoreError> {
     let tseq = match event.tenant {
-        Some(tenant) => conn.fetch_unbound::<(i64,)>(NUMBER.text(), args![tenant]).await?.into_iter().next(),
+        Some(tenant) => conn.append::<(i64,)>(NUMBER, args![tenant]).await?.into_iter().next(),
         None => None,
     };
     let (actor_type, actor_id, actor_session) = match &event.actor {
@@ -112,7 +112,7 @@ pub(crate) async fn append<S: Border>(conn: &mut Conn<S>, event: &AuditEvent) ->
         event.origin.request,
         event.origin.node.as_str(),
     ]);
-    let row = conn.fetch_unbound::<(i64,)>(APPEND.text(), values).await.map_err(|error| error.naming("event id"))?;
+    let row = conn.append::<(i64,)>(APPEND, values).await.map_err(|error| error.naming("event id"))?;
     row.first().map(|(seq,)| *seq).ok_or_else(|| StoreError::misuse("an audit row without a number"))
 }
 
