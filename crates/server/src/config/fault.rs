@@ -3,8 +3,6 @@
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
-
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -71,15 +69,18 @@ impl Faults {
     }
 
     /// Draws every fault with a caret under the place.
-    pub fn render(&self, theme: GraphicalTheme) -> String {
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_context_lines(0);
-        let source = NamedSource::new(&self.file, self.text.clone());
+    ///
+    /// Of the file only the line of the fault is shown, and of that nothing behind the fault: a value that is not at
+    /// fault, such as a secret under a key that does not exist, has no business in a terminal or a log.
+    pub fn render(&self) -> String {
         let mut out = String::new();
         for fault in &self.faults {
-            let drawn = Drawn { fault, place: self.place(fault), source: &source };
-            // Writing to a string fails only if the text itself cannot be formatted; then the sentence is said alone.
-            if handler.render_report(&mut out, &drawn).is_err() {
-                let _ = writeln!(out, "{drawn}");
+            let _ = writeln!(out, "error: {}: {}", self.place(fault), fault.message);
+            if let Origin::File(span) = &fault.origin {
+                self.draw(span, &mut out);
+            }
+            if let Some(hint) = &fault.hint {
+                let _ = writeln!(out, "  hint: {hint}");
             }
             out.push('\n');
         }
@@ -87,6 +88,34 @@ impl Faults {
         let _ = write!(out, "{count} {} to mend.", if count == 1 { "fault" } else { "faults" });
         out
     }
+
+    fn draw(&self, span: &Range<usize>, out: &mut String) {
+        let before = self.text.get(..span.start).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |newline| newline.saturating_add(1));
+        let lead = before.get(start..).unwrap_or_default();
+        let marked = self.text.get(span.clone()).unwrap_or_default().lines().next().unwrap_or_default();
+        // A line that does not fit is not worth breaking: the place is in the first line of the message.
+        if lead.chars().count().saturating_add(marked.chars().count()) > 160 {
+            return;
+        }
+        let number = before.matches('\n').count().saturating_add(1).to_string();
+        let margin = " ".repeat(number.len());
+        let clean =
+            |text: &str| text.chars().map(|c| if c.is_control() && c != '\t' { '·' } else { c }).collect::<String>();
+        let indent: String = lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets = "^".repeat(marked.chars().count().max(1));
+        let _ = writeln!(out, "  {number} | {}{}", clean(lead), clean(&without_user_info(marked)));
+        let _ = writeln!(out, "  {margin} | {indent}{carets}");
+    }
+}
+
+/// Hides what stands between `://` and `@`: a URL may carry a password.
+fn without_user_info(text: &str) -> String {
+    let hidden = text.split_once("://").and_then(|(scheme, rest)| {
+        let (user_info, host) = rest.rsplit_once('@')?;
+        Some(format!("{scheme}://{}@{host}", "*".repeat(user_info.chars().count())))
+    });
+    hidden.unwrap_or_else(|| text.into())
 }
 
 impl fmt::Display for Faults {
@@ -99,34 +128,3 @@ impl fmt::Display for Faults {
 }
 
 impl std::error::Error for Faults {}
-
-#[derive(Debug)]
-struct Drawn<'a> {
-    fault: &'a Fault,
-    place: String,
-    source: &'a NamedSource<String>,
-}
-
-impl fmt::Display for Drawn<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.fault.message)
-    }
-}
-
-impl std::error::Error for Drawn<'_> {}
-
-impl Diagnostic for Drawn<'_> {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.fault.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
-    }
-
-    fn source_code(&self) -> Option<&dyn SourceCode> {
-        matches!(self.fault.origin, Origin::File(_)).then_some(self.source as &dyn SourceCode)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let Origin::File(span) = &self.fault.origin else { return None };
-        let label = LabeledSpan::new_primary_with_span(Some("here".into()), span.clone());
-        Some(Box::new(std::iter::once(label)))
-    }
-}

@@ -94,6 +94,14 @@ macro_rules! keys {
                 Some(Self { $($member: $member?,)+ })
             }
 
+            /// These values, with those of `new` where a change acts without a restart.
+            #[must_use]
+            pub fn with_live_of(&self, new: &Self) -> Self {
+                Self { $($member: $table {
+                    $($field: if Apply::$apply == Apply::Live { &new.$member.$field } else { &self.$member.$field }.clone(),)+
+                },)+ }
+            }
+
             /// Every key with its value in TOML syntax; `None` when unset.
             pub fn values(&self) -> Vec<(&'static str, Option<String>)> {
                 vec![$($((concat!($path, ".", stringify!($field)), self.$member.$field.toml()),)+)+]

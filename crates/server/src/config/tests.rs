@@ -1,8 +1,6 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use miette::GraphicalTheme;
-
 use super::*;
 
 fn sources(environment: &[(&str, &str)]) -> Sources {
@@ -33,8 +31,8 @@ fn every_fault_is_reported_at_once_with_place_and_hint() {
     let found = sources(&[("BARTIZAN__LIMITS__TIERS__FREE__PER_MINUT", "5"), ("BARTIZAN__TOKENS__ACCESS", "1d")])
         .read_text(text)
         .unwrap_err();
-    insta::assert_snapshot!(found.render(GraphicalTheme::unicode_nocolor()));
-    assert!(!found.render(GraphicalTheme::unicode_nocolor()).contains("must be a password"));
+    insta::assert_snapshot!(found.render());
+    assert!(!found.render().contains("tower"));
 }
 
 #[test]
@@ -133,7 +131,7 @@ fn a_key_for_a_secret_does_not_exist() {
         assert!(!["secret", "passphrase", "token", "pepper"].contains(&name), "{}", key.path);
     }
     assert!(faults("[secrets]\npepper = \"hunter2hunter2\"\n").contains("unknown key"));
-    assert!(!faults("[secrets]\npepper = \"hunter2hunter2\"\n").contains("hunter2"));
+    assert!(!read("[secrets]\npepper = \"hunter2hunter2\"\n").unwrap_err().render().contains("hunter2"));
 }
 
 #[test]
@@ -169,7 +167,7 @@ proptest::proptest! {
     fn no_file_makes_the_reader_panic(text in "\\PC{0,200}", lines in "([a-z.\\[\\]=\" 0-9\\n]{0,30}\\n){0,8}") {
         for text in [text, lines] {
             if let Err(found) = read(&text) {
-                let _ = found.render(GraphicalTheme::unicode_nocolor());
+                let _ = found.render();
             }
         }
     }
