@@ -83,5 +83,5 @@ pub async fn has_tenant(engine: &Engine, slug: &str) -> Result<bool, Stop> {
 }
 
 fn show<T: Serialize>(answer: Result<T, Failure>) -> Result<Value, Refusal> {
-    serde_json::to_value(answer.map_err(Refusal::from)?).map_err(|_| Refusal::new(bartizan_core::error::Code::Internal))
+    serde_json::to_value(answer?).map_err(|_| Refusal::new(bartizan_core::error::Code::Internal))
 }

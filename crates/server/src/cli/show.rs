@@ -71,7 +71,10 @@ fn text(value: &Value) -> String {
         (None, Value::Null) => "done\n".into(),
         (None, Value::Object(object)) => {
             let width = object.keys().map(String::len).max().unwrap_or(0);
-            columns(&[value.clone()]).iter().map(|key| format!("{key:width$}  {}\n", cell(object.get(key)))).collect()
+            columns(std::slice::from_ref(value))
+                .iter()
+                .map(|key| format!("{key:width$}  {}\n", cell(object.get(key))))
+                .collect()
         }
         (None, other) => format!("{}\n", cell(Some(other))),
     }
@@ -146,8 +149,8 @@ mod tests {
         ]);
         assert_eq!(
             text(&rows),
-            "ID      NAME                       ROLE    LAST_SEEN\nusr_1   Ada                        owner   -\n\
-             usr_22  \\u{1b}[2Jgone\\u{202e}      member  -\n"
+            "ID      NAME                   ROLE    LAST_SEEN\nusr_1   Ada                    owner   -\n\
+             usr_22  \\u{1b}[2Jgone\\u{202e}  member  -\n"
         );
         assert_eq!(text(&json!([])), "none\n");
         assert_eq!(text(&json!({"slug": "acme", "tier": "pro"})), "slug  acme\ntier  pro\n");

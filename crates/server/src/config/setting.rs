@@ -300,7 +300,7 @@ impl WebOrigin {
         let port = uri.port_u16().filter(|port| *port != default).map(|port| format!(":{port}")).unwrap_or_default();
         // Rebuilding and comparing refuses user info, paths, upper case and wildcards in one go.
         let plain = format!("{scheme}://{host}{port}");
-        (plain == text && !host.contains('*') && text == text.to_ascii_lowercase()).then(|| Self(plain))
+        (plain == text && !host.contains('*') && text == text.to_ascii_lowercase()).then_some(Self(plain))
     }
 
     /// Whether it is an `https` origin.

@@ -293,3 +293,6 @@ impl Reloading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
