@@ -41,6 +41,7 @@ struct Bound {
     ops: TcpListener,
     tls: Option<Tls>,
     level: Level,
+    watch: Option<Watch>,
 }
 
 /// Serves until told to stop. `ready` is called once requests are answered.
@@ -72,7 +73,8 @@ pub async fn run(
     let seen = LastSeen::of(&data);
     remember(&seen);
     tracing::info!(api = reachable.api, ops = reachable.ops, version = env!("CARGO_PKG_VERSION"), "serving");
-    let reloading = Reloading { sources, tls: bound.tls, level: bound.level, engine: engine.clone() };
+    let mut reloading =
+        Reloading { sources, tls: bound.tls, level: bound.level, watch: bound.watch, engine: engine.clone() };
     let outcome = match ready(&engine, &reachable).await {
         Ok(()) => reloading.until_stopped(bound.config, &mut signals, &mut doors, &seen).await,
         Err(error) => Err(error),
@@ -91,8 +93,12 @@ pub async fn run(
 }
 
 async fn bind(sources: &Sources) -> Result<Bound, Stop> {
+    // Each file is watched before it is read.
+    let mut watch = Watch::new();
+    follow(&mut watch, &sources.file);
     let config = sources.read()?;
     let level = log::start(&config.keys.log);
+    raise_descriptors(config.keys.server.max_connections.0);
     let claim = socket::claim(&config.data())?;
     if let Some(back) = LastSeen::of(&config.data()).set_back(SystemTime::now()) {
         tracing::warn!(
@@ -101,7 +107,14 @@ async fn bind(sources: &Sources) -> Result<Bound, Stop> {
              clock right (timedatectl, chronyc) and restart"
         );
     }
-    let tls = config.tls().map(|(cert, key)| Tls::load(cert, key)).transpose();
+    let files = config.tls();
+    for file in files.iter().flat_map(|(cert, key)| [cert, key]) {
+        follow(&mut watch, file);
+    }
+    let watch = watch.inspect_err(|error| {
+        tracing::warn!(%error, "changed files will not be noticed: send SIGHUP after a change");
+    });
+    let tls = files.map(|(cert, key)| Tls::load(cert, key)).transpose();
     let tls = tls.map_err(|error| {
         Stop::new(Exit::Configuration, format!("error: TLS cannot be used: {error}")).hint("See `[server.tls]`.")
     })?;
@@ -115,7 +128,34 @@ async fn bind(sources: &Sources) -> Result<Bound, Stop> {
     }
     let public = door::bind(server.listen, "server.listen", "--listen").await?;
     let ops = door::bind(config.keys.ops.listen, "ops.listen", "--ops-listen").await?;
-    Ok(Bound { config, claim, public, ops, tls, level })
+    Ok(Bound { config, claim, public, ops, tls, level, watch: watch.ok() })
+}
+
+/// Raises the soft limit of open files to the hard one, and says so when even that may not be enough.
+///
+/// The soft limit is low for the sake of programs that use `select(2)`, which this one does not.
+fn raise_descriptors(connections: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+    let needed = connections.saturating_add(256);
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|limit| *limit < needed) {
+        tracing::warn!(
+            limit,
+            needed,
+            "too few files may be open for server.max_connections: raise the limit (LimitNOFILE= in systemd, ulimit -Hn)"
+        );
+    }
+}
+
+/// Watches one more file, unless watching has failed already.
+fn follow(watch: &mut notify::Result<Watch>, file: &std::path::Path) {
+    if let Ok(ready) = watch
+        && let Err(error) = ready.add(file)
+    {
+        *watch = Err(error);
+    }
 }
 
 fn reachable(bound: &Bound) -> Result<Reachable, Stop> {
@@ -215,31 +255,23 @@ struct Reloading {
     sources: Sources,
     tls: Option<Tls>,
     level: Level,
+    watch: Option<Watch>,
     engine: Arc<Engine>,
 }
 
 impl Reloading {
     /// Reloads what changes until a signal says stop, or a door breaks.
     async fn until_stopped(
-        self,
+        &mut self,
         mut config: Config,
         signals: &mut Signals,
         doors: &mut Doors,
         seen: &LastSeen,
     ) -> Result<(), Stop> {
-        let certificates = self.tls.iter().flat_map(Tls::files).map(std::path::Path::to_path_buf);
-        let files: Vec<_> = certificates.chain([self.sources.file.clone()]).collect();
-        let mut watch = match Watch::new(files) {
-            Ok(watch) => Some(watch),
-            Err(error) => {
-                tracing::warn!(%error, "changed files will not be noticed: send SIGHUP after a change");
-                None
-            }
-        };
         let mut minute = tokio::time::interval(Duration::from_secs(60));
         loop {
             let changed = async {
-                match &mut watch {
+                match &mut self.watch {
                     Some(watch) => watch.changed().await,
                     None => std::future::pending().await,
                 }

@@ -300,7 +300,8 @@ async fn a_file_replaced_or_rewritten_is_noticed_and_a_neighbour_is_not() {
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("bartizan.toml");
     std::fs::write(&file, "a").unwrap();
-    let mut watch = super::watch::Watch::new([file.clone()]).unwrap();
+    let mut watch = super::watch::Watch::new().unwrap();
+    watch.add(&file).unwrap();
     std::fs::write(temp.path().join("other"), "b").unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(600), watch.changed()).await.is_err());
     std::fs::write(temp.path().join("draft"), "c").unwrap();

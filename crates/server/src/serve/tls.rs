@@ -54,11 +54,6 @@ impl Tls {
         Ok(())
     }
 
-    /// The files that matter.
-    pub fn files(&self) -> [&Path; 2] {
-        [&self.files.0, &self.files.1]
-    }
-
     /// What the next handshake is made with.
     pub fn config(&self) -> Arc<ServerConfig> {
         self.current.borrow().clone()

@@ -1,7 +1,6 @@
 //! Notices changed files without polling: the directories are watched, since editors, certificate tools and container
 //! platforms replace files rather than write into them.
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,24 +23,26 @@ fn mark(path: &Path) -> Mark {
 pub(super) struct Watch {
     files: Vec<(PathBuf, Mark)>,
     events: mpsc::Receiver<()>,
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
 }
 
 impl Watch {
-    /// Watches `files`. Fails when the system has no watches left; SIGHUP works all the same.
-    pub(super) fn new(files: impl IntoIterator<Item = PathBuf>) -> notify::Result<Self> {
+    /// Watches nothing yet. Fails when the system has no watches left; SIGHUP works all the same.
+    pub(super) fn new() -> notify::Result<Self> {
         let (sender, events) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
+        let watcher = notify::recommended_watcher(move |_| {
             // Full means that a look is due already.
             let _ = sender.try_send(());
         })?;
-        let files: Vec<_> = files.into_iter().map(|path| (path.clone(), mark(&path))).collect();
-        let directories: BTreeSet<_> = files.iter().filter_map(|(path, _)| path.parent()).collect();
-        for directory in directories {
-            let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-            watcher.watch(directory, RecursiveMode::NonRecursive)?;
-        }
-        Ok(Self { files, events, _watcher: watcher })
+        Ok(Self { files: Vec::new(), events, watcher })
+    }
+
+    /// Watches `file` too. Call it before reading the file, or a change in between goes unnoticed.
+    pub(super) fn add(&mut self, file: &Path) -> notify::Result<()> {
+        let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+        self.watcher.watch(directory.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)?;
+        self.files.push((file.into(), mark(file)));
+        Ok(())
     }
 
     /// Waits until at least one of the files is different from what it was.

@@ -87,7 +87,7 @@ fn every_fault_of_the_configuration_is_reported_and_the_exit_is_3() {
     let (exit, out, _) = run(&["config", "check", "--json", "--config", text(&file)]);
     let value: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((exit, value["faults"].as_array().map(Vec::len)), (3, Some(2)));
-    for verb in [&["serve"][..], &["tenant", "ls"], &["config", "print"], &["doctor"]] {
+    for verb in [&["serve"] as &[&str], &["tenant", "ls"], &["config", "print"], &["doctor"]] {
         assert_eq!(run(&[verb, &["--config", text(&file)]].concat()).0, 3, "{verb:?}");
     }
 }

@@ -207,15 +207,8 @@ fn a_clock_set_back_is_said_at_the_start_and_the_log_can_be_json() {
     let dir = temp.path().join("d");
     run(&["init", "--dir", text(&dir)]);
     fs::write(dir.join("data/last-seen"), "99999999999\n").unwrap();
-    let arguments = [
-        "serve",
-        "--config",
-        text(&dir.join("bartizan.toml")),
-        "--listen",
-        "127.0.0.1:0",
-        "--ops-listen",
-        "127.0.0.1:0",
-    ];
+    let config = dir.join("bartizan.toml");
+    let arguments = ["serve", "--config", text(&config), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
     let mut server = Server::start(&arguments, &[]);
     let line: Value = serde_json::from_str(&server.hear("the clock is behind")).unwrap();
     assert_eq!(line["level"], "WARN");
