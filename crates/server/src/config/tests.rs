@@ -135,6 +135,20 @@ fn a_key_for_a_secret_does_not_exist() {
 }
 
 #[test]
+fn a_file_saved_by_any_editor_is_read() {
+    for text in [
+        "\u{feff}[limits.ban]\nafter = 3\n",
+        "[limits.ban]\r\nafter = 3\r\n",
+        "limits.ban.after = 3",
+        "limits = { ban = { after = 3 } }",
+    ] {
+        assert_eq!(read(text).unwrap().keys.ban.after.0, 3, "{text:?}");
+    }
+    let found = read("\u{feff}\r\nlimits.ban.aftr = 3\r\n").unwrap_err();
+    assert_eq!(found.place(&found.list()[0]), "/etc/bartizan/bartizan.toml:2:12");
+}
+
+#[test]
 fn every_key_has_a_default_that_is_acceptable_and_a_doc_that_ends_a_sentence() {
     for key in keys::all() {
         assert!(document::one_line(key.doc).ends_with('.'), "{}", key.path);

@@ -168,6 +168,14 @@ struct Shares {
     most: usize,
 }
 
+/// Who is counted: an IPv4 address, or an IPv6 /64, which is what one customer has at least.
+fn holder(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
 /// One connection's share; given back when dropped.
 struct Share(Option<(Arc<Shares>, IpAddr)>);
 
@@ -177,6 +185,7 @@ impl Shares {
         if exempt.iter().any(|network| network.contains(&address)) {
             return Some(Share(None));
         }
+        let address = holder(address);
         let mut held = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = held.entry(address).or_default();
         if *count >= self.most {
@@ -302,5 +311,22 @@ fn answer(result: Result<axum::response::Response, Infallible>) -> axum::respons
     match result {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_client_and_a_mapped_address_as_the_ipv4_it_is() {
+        let shares = Arc::new(Shares { by_address: Mutex::default(), most: 1 });
+        let take = |address: &str, exempt: &[IpNet]| shares.take(address.parse().unwrap(), exempt);
+        let _first = take("2001:db8::1", &[]).unwrap();
+        assert!(take("2001:db8::ffff:1", &[]).is_none());
+        assert!(take("2001:db8:0:1::1", &[]).is_some());
+        let _mapped = take("::ffff:192.0.2.1", &[]).unwrap();
+        assert!(take("192.0.2.1", &[]).is_none());
+        assert!(take("192.0.2.1", &["192.0.2.0/24".parse().unwrap()]).is_some());
     }
 }
