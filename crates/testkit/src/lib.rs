@@ -21,11 +21,13 @@
 )]
 
 mod client;
+mod jwt;
 mod program;
 mod raw;
 mod server;
 
 pub use client::{Answer, Client};
+pub use jwt::{claims, header, tampered};
 pub use program::{Finished, run};
 pub use raw::raw;
 pub use server::{Home, Launch, Server, Session, passphrase};

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use crate::program::{Finished, clean, run};
 use crate::{Client, DEADLINE};
@@ -61,6 +61,7 @@ pub struct Launch {
     home: Home,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    largest_file: Option<u32>,
 }
 
 /// Settings under which a test is quick and no limit is in its way, unless it asks for them.
@@ -84,7 +85,8 @@ impl Launch {
     /// Will start `binary` (in the server crate's tests: `env!("CARGO_BIN_EXE_bartizan")`) in a new directory, with
     /// cheap password hashing and limits out of the way.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        let launch = Self { binary: binary.into(), home: Home::new(), env: Vec::new(), args: Vec::new() };
+        let launch =
+            Self { binary: binary.into(), home: Home::new(), env: Vec::new(), args: Vec::new(), largest_file: None };
         OPEN.iter().chain(CHEAP).fold(launch, |launch, (key, value)| launch.set(key, value))
     }
 
@@ -111,6 +113,13 @@ impl Launch {
         self
     }
 
+    /// Lets no file grow beyond so many KiB, as if the disk were full then.
+    #[must_use]
+    pub const fn largest_file(mut self, kib: u32) -> Self {
+        self.largest_file = Some(kib);
+        self
+    }
+
     /// Uses the directory of an earlier server.
     #[must_use]
     pub fn home(mut self, home: &Home) -> Self {
@@ -133,7 +142,7 @@ impl Launch {
     /// # Panics
     /// When it does not become ready; the message holds what it said.
     pub async fn start(self) -> Server {
-        let mut command = clean(&self.binary);
+        let mut command = self.largest_file.map_or_else(|| clean(&self.binary), |kib| small_disk(&self.binary, kib));
         command.current_dir(self.home.outer()).envs(self.env.iter().map(|(k, v)| (k, v)));
         command.args(["dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--json", "--dir"]);
         command.arg(self.home.dir()).args(&self.args);
@@ -160,6 +169,16 @@ impl Launch {
         server.ready().await;
         server
     }
+}
+
+/// The program under a shell that bounds the size of files: writing beyond fails with EFBIG instead of a signal.
+fn small_disk(binary: &Path, kib: u32) -> Command {
+    let mut command = clean(Path::new("sh"));
+    // POSIX counts in blocks of 512 bytes.
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"", "sh", &(kib * 2).to_string()])
+        .arg(binary);
+    command
 }
 
 /// A running server. It is killed when this is dropped; its log is shown when a test fails.
