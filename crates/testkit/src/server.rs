@@ -75,11 +75,17 @@ const OPEN: &[(&str, &str)] = &[
     ("LIMITS__TIERS__ENTERPRISE__PER_MINUTE", "60000"),
     ("LIMITS__TIERS__ENTERPRISE__BURST", "10000"),
     ("LIMITS__BAN__AFTER", "100000"),
+    ("LIMITS__LOGIN__PER_ACCOUNT_AND_NETWORK", "10000"),
+    ("LIMITS__LOGIN__PER_ACCOUNT", "10000"),
+    ("LIMITS__LOGIN__PER_NETWORK", "10000"),
+    ("LIMITS__LOGIN__PER_TENANT", "10000"),
 ];
 
 /// The least Argon2id that the configuration accepts: what is tested is not how slow it is.
-const CHEAP: &[(&str, &str)] =
-    &[("PASSWORD__MEMORY_KIB", "19456"), ("PASSWORD__PASSES", "2"), ("PASSWORD__LANES", "1")];
+const CHEAP: &[(&str, &str)] = &[("PASSWORD__MEMORY", "19 MiB"), ("PASSWORD__PASSES", "1"), ("PASSWORD__LANES", "1")];
+
+/// What a restart on another port must not change: tokens name their issuer.
+const STABLE: &[(&str, &str)] = &[("SERVER__PUBLIC_URL", "http://127.0.0.1:8080")];
 
 impl Launch {
     /// Will start `binary` (in the server crate's tests: `env!("CARGO_BIN_EXE_bartizan")`) in a new directory, with
@@ -87,7 +93,7 @@ impl Launch {
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         let launch =
             Self { binary: binary.into(), home: Home::new(), env: Vec::new(), args: Vec::new(), largest_file: None };
-        OPEN.iter().chain(CHEAP).fold(launch, |launch, (key, value)| launch.set(key, value))
+        OPEN.iter().chain(CHEAP).chain(STABLE).fold(launch, |launch, (key, value)| launch.set(key, value))
     }
 
     /// Sets a configuration key, such as `PASSWORD__MIN_LENGTH`, through the environment.
@@ -275,9 +281,9 @@ impl Server {
 
     /// Runs an operator's command (`tenant set-tier …`) against this server, with `--json`.
     pub async fn operate(&self, args: &[&str]) -> Finished {
-        let dir = self.home().dir();
+        let config = self.home().config();
         let mut all = args.to_vec();
-        all.extend(["--json", "--dir", dir.to_str().expect("a path in UTF-8")]);
+        all.extend(["--json", "--config", config.to_str().expect("a path in UTF-8")]);
         self.launch.command(&all).await
     }
 

@@ -68,7 +68,7 @@ async fn unknown_user_unknown_tenant_and_wrong_password_get_the_same_answer() {
 
 #[tokio::test]
 async fn unknown_user_costs_as_much_as_wrong_password() {
-    let server = crate::launch().set("PASSWORD__MEMORY_KIB", "65536").set("PASSWORD__PASSES", "3").start().await;
+    let server = crate::launch().set("PASSWORD__MEMORY", "64 MiB").set("PASSWORD__PASSES", "3").start().await;
     let client = server.client();
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..4 {

@@ -20,6 +20,7 @@ mod input;
 mod limits;
 mod operator;
 mod ops;
+mod scanners;
 mod secrets;
 mod sessions;
 mod table;

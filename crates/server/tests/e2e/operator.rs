@@ -42,7 +42,7 @@ async fn a_session_he_revokes_is_out_on_the_next_request() {
     let server = server().await;
     let user = server.signup("globex").await;
     let session = user.client.get("/v1/whoami").await.expect(200).text("session");
-    let list = server.operate(&["session", "ls", "globex"]).await.success().json().to_string();
+    let list = server.operate(&["session", "ls", "globex", "owner@globex.example"]).await.success().json().to_string();
     assert!(list.contains(&session), "{list}");
     drop(server.operate(&["session", "revoke", "globex", &session]).await.success());
     drop(user.client.get("/v1/whoami").await.problem(401));
