@@ -162,7 +162,7 @@ async fn other_sessions_end_and_the_kept_one_lives() {
     let mut ended = sessions::end_all(&mut tx, user, Some(all[1]), later(1)).await.unwrap();
     ended.sort();
     assert_eq!(ended, [all[0], all[2]]);
-    let live = sessions::live_of_user(&mut tx, user, later(2), 10).await.unwrap();
+    let live = sessions::live_of_user(&mut tx, user, later(2), None, 10).await.unwrap();
     assert_eq!(live.iter().map(|session| session.id).collect::<Vec<_>>(), [all[1]]);
     assert!(!sessions::end(&mut tx, all[0], later(3)).await.unwrap(), "ended once");
     assert_eq!(sessions::end_all(&mut tx, user, None, later(3)).await.unwrap(), [all[1]]);
