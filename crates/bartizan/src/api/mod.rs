@@ -201,7 +201,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// extractor. The exception costs a sentence: it heads the printed table. The OpenAPI document only names it.
     #[must_use]
     pub fn adopt<P: Stated>(mut self, prefix: &str, route: Write<P>, why: Because, router: axum::Router<S>) -> Self {
-        let mut row = Terms::from(route).row(Verb::Any, prefix, std::any::type_name::<axum::Router<S>>());
+        let mut row = Terms::from(route).row(Verb::Any, prefix, "axum::Router");
         row.operation_id = String::new();
         row.adopted = Some(why.sentence());
         self.adopted.push(Adopted { row, router });
