@@ -108,6 +108,30 @@ pub struct Mounted<S> {
 /// Routes under construction, for an application whose state is `S`.
 ///
 /// Nothing is checked before [`Api::finish`], so that all faults can be told together.
+///
+/// ```
+/// use bartizan::api::*;
+/// use bartizan::guard::Permit;
+/// use bartizan_core::action::ReadUsers;
+///
+/// /// How many users there are.
+/// #[derive(serde::Serialize, schemars::JsonSchema)]
+/// struct Count {
+///     users: u32,
+/// }
+///
+/// async fn count_users(_: Permit<ReadUsers>) -> Result<Found<Count>, Failure> {
+///     Ok(Found(Count { users: 3 }))
+/// }
+///
+/// let route = Read {
+///     summary: "Count the users",
+///     access: requires(ReadUsers),
+///     rate: RateClass::Read,
+///     cache: Cache::Private,
+/// };
+/// let api = Api::<()>::new().get("/v1/users/count", route, count_users).tag("users");
+/// ```
 pub struct Api<S> {
     routes: Vec<Route<S>>,
     adopted: Vec<Adopted<S>>,
@@ -202,7 +226,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// extractor. The exception costs a sentence: it heads the printed table. The OpenAPI document only names it.
     #[must_use]
     pub fn adopt<P: Stated>(mut self, prefix: &str, route: Write<P>, why: Because, router: axum::Router<S>) -> Self {
-        let mut row = Terms::from(route).row(Verb::Any, prefix, std::any::type_name::<axum::Router<S>>());
+        let mut row = Terms::from(route).row(Verb::Any, prefix, "axum::Router");
         row.operation_id = String::new();
         row.adopted = Some(why.sentence());
         self.adopted.push(Adopted { row, router });

@@ -51,6 +51,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         let adopted: Vec<_> = self.adopted.iter().map(|adopted| &adopted.row).collect();
         let openapi = openapi::document(&declared, &adopted, &defaults.info, &mut faults);
         if !faults.is_empty() {
+            let names: Vec<String> = declared.iter().map(|(row, _)| row.name()).collect();
+            faults.sort_by_key(|fault| names.iter().position(|name| *name == fault.row).unwrap_or(names.len()));
             return Err(Faults(faults));
         }
         let rows = declared.iter().map(|(row, _)| *row).chain(adopted).cloned().collect();
