@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::bounds::Bounds;
 use super::failure::Failure;
 use super::row::Row;
 use crate::guard::Grant;
@@ -44,6 +45,7 @@ pub struct Incoming {
     body: axum::body::Body,
     grant: Option<Grant>,
     row: Arc<Row>,
+    pub(super) bounds: Arc<Bounds>,
 }
 
 /// By hand: the head holds credentials.
@@ -55,14 +57,20 @@ impl std::fmt::Debug for Incoming {
 
 impl Incoming {
     /// Takes an admitted request over; refuses a body that is announced as too large and a bad `Idempotency-Key`.
-    pub(super) fn new(parts: Parts, body: axum::body::Body, mut grant: Grant, row: Arc<Row>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        parts: Parts,
+        body: axum::body::Body,
+        mut grant: Grant,
+        row: Arc<Row>,
+        bounds: Arc<Bounds>,
+    ) -> Result<Self, Failure> {
         if announced_length(&parts.headers, &body) > limit(&row) {
             return Err(too_large(&row));
         }
         if row.csrf.is_some() {
             grant.idempotency_key = idempotency_key(&parts.headers)?;
         }
-        Ok(Self { parts, body, grant: Some(grant), row })
+        Ok(Self { parts, body, grant: Some(grant), row, bounds })
     }
 
     /// Hands the grant out, once, and only for the action the row states.
