@@ -229,3 +229,54 @@ fn refuse(breaches: Vec<FieldError>) -> Result<(), Refusal> {
     refusal.errors = breaches;
     Err(refusal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(schema: Value, value: Value) -> Vec<(String, String)> {
+        let definitions = json!({ "Tree": { "type": "object", "properties": {
+            "name": { "type": "string", "maxLength": 2 },
+            "kids": { "type": "array", "maxItems": 2, "items": { "$ref": "#/$defs/Tree" } }
+        } } });
+        let bounds =
+            Bounds { body: Some(schema), definitions: definitions.as_object().unwrap().clone(), ..Bounds::default() };
+        let refused = bounds.check_body(value.to_string().as_bytes());
+        let errors = refused.err().map(|refusal| refusal.errors).unwrap_or_default();
+        errors.into_iter().map(|error| (error.pointer, error.code.into_owned())).collect()
+    }
+
+    #[test]
+    fn every_breach_is_told_with_its_pointer() {
+        let tree = json!({ "$ref": "#/$defs/Tree" });
+        let value = json!({ "name": "abc", "kids": [{ "name": "ab" }, { "kids": [{}, {}, {}] }] });
+        assert_eq!(
+            told(tree, value),
+            [
+                ("/kids/1/kids".to_owned(), "list.too_long".to_owned()),
+                ("/name".to_owned(), "string.too_long".to_owned()),
+            ]
+        );
+        let closed = json!({ "properties": {}, "additionalProperties": false });
+        assert_eq!(told(closed, json!({ "a/b": 1 })), [("/a~1b".to_owned(), "field.unknown".to_owned())]);
+    }
+
+    #[test]
+    fn one_alternative_is_enough_and_the_nearest_one_speaks() {
+        let schema = json!({ "anyOf": [{ "type": "null" }, { "type": "string", "minLength": 2 }] });
+        assert_eq!(told(schema.clone(), json!(null)), []);
+        assert_eq!(told(schema.clone(), json!("éé")), []);
+        assert_eq!(told(schema.clone(), json!("é")), [(String::new(), "string.too_short".to_owned())]);
+        assert_eq!(told(schema, json!(7)), [(String::new(), "value.invalid".to_owned())]);
+    }
+
+    #[test]
+    fn integers_are_compared_exactly() {
+        let schema = json!({ "type": "integer", "minimum": 0, "exclusiveMaximum": u64::MAX });
+        assert_eq!(told(schema.clone(), json!(u64::MAX - 1)), []);
+        assert_eq!(told(schema.clone(), json!(u64::MAX)).len(), 1);
+        assert_eq!(told(schema.clone(), json!(-1)).len(), 1);
+        assert_eq!(told(schema, json!(1.5)).len(), 1);
+    }
+}
