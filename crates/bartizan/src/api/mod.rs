@@ -19,6 +19,7 @@ mod access;
 mod adopted;
 mod answers;
 mod argument;
+mod bounds;
 mod call;
 mod failure;
 mod fault;
@@ -55,6 +56,7 @@ pub use schema::Description;
 use std::sync::Arc;
 
 use access::Stated;
+use bounds::Bounds;
 use mount::Run;
 
 /// A route that changes nothing: GET, and HEAD with it. Every field is a question each route answers for itself.
@@ -150,6 +152,7 @@ enum Last {
 struct Route<S> {
     row: Row,
     description: Description,
+    bounds: Arc<Bounds>,
     run: Run<S>,
 }
 
@@ -278,7 +281,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             let handler = Arc::clone(&handler);
             Box::pin(async move { handler.serve(incoming, &state).await })
         });
-        self.routes.push(Route { row, description, run });
+        let bounds = Arc::new(Bounds::of(&description));
+        self.routes.push(Route { row, description, bounds, run });
         self.last = Last::Route;
         self
     }

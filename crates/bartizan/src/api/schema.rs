@@ -232,7 +232,7 @@ pub(super) fn is_scalar(schema: &Value) -> bool {
     if schema.get("const").is_some() || schema.get("enum").is_some() {
         return true;
     }
-    for list in ["anyOf", "oneOf"].iter().filter_map(|word| schema.get(*word)?.as_array()) {
+    if let Some(list) = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.as_array()) {
         return list.iter().all(is_scalar);
     }
     matches!(schema.get("type").and_then(Value::as_str), Some("string" | "integer" | "number" | "boolean"))
