@@ -127,6 +127,7 @@ async fn it_can_be_searched_and_paged() {
     let owner = server.owner().await;
     let member = server.user(&owner, "member", "mem@acme.example").await;
     let id = member.client.get("/v1/whoami").await.expect(200).text("sub");
+    drop(member.client.post("/v1/logout", json!({})).await.expect(204));
     let mine = rows(&owner.client, &format!("&actor={id}")).await;
     assert!(!mine.is_empty() && mine.iter().all(|row| row.to_string().contains(&id)));
     let (one, all) = (owner.client.get("/v1/audit?limit=1").await.expect(200), rows(&owner.client, "").await);

@@ -7,9 +7,11 @@ use crate::launch;
 
 /// Limits so slow that nothing comes back during a test.
 fn tight(tier: &str, burst: u32) -> Launch {
-    launch()
-        .set(&format!("LIMITS__TIERS__{tier}__PER_MINUTE"), "1")
-        .set(&format!("LIMITS__TIERS__{tier}__BURST"), &burst.to_string())
+    let (key, burst) = (|name: &str| format!("LIMITS__TIERS__{tier}__{name}"), burst.to_string());
+    let user = [("PER_MINUTE", "1"), ("BURST", burst.as_str())];
+    // The tenant as a whole is not what these tests are about.
+    let tenant = [("TENANT_PER_MINUTE", "60000"), ("TENANT_BURST", "60000")];
+    user.into_iter().chain(tenant).fold(launch(), |launch, (name, value)| launch.set(&key(name), value))
 }
 
 fn seconds(answer: &Answer) -> u64 {

@@ -7,6 +7,7 @@ async fn it_tells_health_readiness_and_metrics() {
     let server = server().await;
     drop(server.owner().await.client.get("/v1/whoami").await.expect(200));
     drop(server.client().get("/v1/whoami").await.expect(401));
+    drop(server.client().bearer("a.b.c").get("/v1/whoami").await.expect(401));
     for path in ["/healthz", "/readyz"] {
         drop(server.ops().get(path).await.expect(200));
     }
