@@ -197,6 +197,16 @@ async fn what_takes_longer_than_the_drain_is_counted_as_cut_off() {
 }
 
 #[tokio::test]
+async fn a_panic_in_a_handler_ends_one_connection_and_gives_its_place_back() {
+    let broken = async || -> &'static str { panic!("a mistake") };
+    let app = Router::new().route("/", get(broken)).route("/ok", get(async || "hello"));
+    let door = open(app, None, Bounds { connections: 1, per_address: 1, ..bounds() }, PATIENCE).await;
+    assert_eq!(exchange(door.address, GET).await, "");
+    let answer = exchange(door.address, b"GET /ok HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_said_with_the_way_out() {
     let taken = bind("127.0.0.1:0".parse().unwrap(), "server.listen", "--listen").await.unwrap();
     let address = taken.local_addr().unwrap();
