@@ -31,6 +31,7 @@ struct Open {
 fn bounds() -> Bounds {
     Bounds {
         header_timeout: PATIENCE,
+        write_timeout: PATIENCE,
         handshake_timeout: PATIENCE,
         max_header: 8192,
         connections: 64,
@@ -87,6 +88,20 @@ async fn a_client_that_says_nothing_or_too_little_is_let_go() {
     assert_eq!((silent.as_str(), preface.as_str()), ("", ""));
     assert!(half.is_empty() || half.starts_with("HTTP/1.1 408"), "{half}");
     assert!(started.elapsed() < PATIENCE / 2);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_of_a_large_answer_is_let_go() {
+    let large = || async { vec![0u8; 64 << 20] };
+    let app = hello().route("/large", get(large));
+    let one = Bounds { write_timeout: Duration::from_millis(150), connections: 1, ..bounds() };
+    let door = open(app, None, one, PATIENCE).await;
+    let mut lazy = TcpStream::connect(door.address).await.unwrap();
+    lazy.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    // The only place becomes free, although the first client is still connected.
+    let answer = exchange(door.address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+    drop(lazy);
 }
 
 #[tokio::test]
