@@ -335,3 +335,18 @@ async fn a_file_replaced_or_rewritten_is_noticed_and_a_neighbour_is_not() {
     std::fs::write(&file, "longer").unwrap();
     tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_change_is_not_lost_when_the_waiting_is_broken_off() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("bartizan.toml");
+    std::fs::write(&file, "a").unwrap();
+    let mut watch = super::watch::Watch::new().unwrap();
+    watch.add(&file).unwrap();
+    std::fs::write(&file, "longer").unwrap();
+    // Long enough to receive the event, too short to act on it.
+    for _ in 0..5 {
+        assert!(tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_err());
+    }
+    tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+}
