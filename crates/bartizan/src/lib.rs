@@ -3,8 +3,31 @@
 //! [`Engine`](engine::Engine) holds the services; [`Api`](api::Api) is the only way to add a route; `guard` is the one
 //! place where a request becomes a [`Permit`](guard::Permit). Nothing here is global: an application may hold two engines.
 
+mod accounts;
 pub mod answer;
 pub mod api;
+pub mod clock;
+pub mod engine;
+mod entropy;
+mod failure;
+mod front;
+mod ground;
 pub mod guard;
+pub mod hashing;
+mod limits;
+pub mod metrics;
+pub mod operator;
+mod paging;
+mod refusals;
+mod routes;
+mod sessions;
 pub mod settings;
+mod signing;
+mod successor;
+mod tenants;
+mod trail;
+mod upkeep;
+mod users;
 pub mod vault;
+
+pub use front::Peer;

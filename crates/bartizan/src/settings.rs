@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan_core::principal::Tier;
+use bartizan_keys::SecretSource;
 
 /// Everything the engine can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Directory of the database and of what the node writes.
     pub data: PathBuf,
-    /// Directory of the secrets (0700, files 0600).
-    pub secrets: PathBuf,
+    /// Where the secrets are (a directory 0700, files 0600, or files given one by one).
+    pub secrets: SecretSource,
     /// `sqlite:…`; a relative path is taken from `data`.
     pub database: String,
     /// Request limits.
@@ -164,7 +165,7 @@ impl Settings {
         let tier = |user, tenant| TierLimits { user, tenant };
         Self {
             data: dir.join("data"),
-            secrets: dir.join("secrets"),
+            secrets: SecretSource::dir(dir.join("secrets")),
             database: "sqlite:bartizan.db".into(),
             limits: Limits {
                 tiers: BTreeMap::from([

@@ -86,7 +86,7 @@ macro_rules! ids {
                         f.write_str(concat!("an id of the form ", $prefix, "_…"))
                     }
                     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$name, E> {
-                        text.parse().map_err(E::custom)
+                        text.parse().map_err(|error: InvalidId| E::custom(format_args!("id.malformed: {error}")))
                     }
                 }
                 deserializer.deserialize_str(Visitor)

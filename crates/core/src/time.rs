@@ -7,7 +7,7 @@ use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z. Prints and serialises as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +60,15 @@ impl Serialize for Millis {
     }
 }
 
+impl<'de> Deserialize<'de> for Millis {
+    /// Reads back what [`Millis`] writes.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let at: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        Ok(Self(at.as_millisecond()))
+    }
+}
+
 impl JsonSchema for Millis {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Timestamp".into()
@@ -81,6 +90,8 @@ mod tests {
     fn prints_rfc_3339_with_milliseconds() {
         assert_eq!(Millis(1_700_000_000_123).to_string(), "2023-11-14T22:13:20.123Z");
         assert_eq!(Millis(0).to_string(), "1970-01-01T00:00:00.000Z");
+        let at = Millis(1_700_000_000_123);
+        assert_eq!(serde_json::from_str::<Millis>(&serde_json::to_string(&at).unwrap()).unwrap(), at);
     }
 
     #[test]

@@ -2,12 +2,16 @@
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use bartizan_core::action::Action;
 use bartizan_core::audit::{Actor, Origin};
 use bartizan_core::id::{RequestId, TenantId};
 use bartizan_core::principal::Principal;
+use bartizan_store::Scope;
 use http::HeaderMap;
+
+use crate::api::Failure;
 
 /// The facts about an admitted request: what a [`Permit`] is made from.
 #[derive(Clone, Debug)]
@@ -20,8 +24,30 @@ pub struct Grant {
     pub(crate) principal: Option<Principal>,
     /// From where.
     pub(crate) origin: Origin,
+    /// What the client says of itself, where a route issues or renews credentials.
+    pub(crate) client: Client,
     /// The client's `Idempotency-Key`, when it sent one.
-    pub(crate) idempotency_key: Option<String>,
+    pub(crate) idempotency: Option<Arc<Idempotency>>,
+}
+
+/// What a client says of itself. Not trusted: it tells sessions apart for their owner.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client {
+    /// `User-Agent`, cut to 256 bytes.
+    pub(crate) user_agent: Option<String>,
+    /// The secret of the cookie that marks a known device.
+    pub(crate) device: Option<String>,
+}
+
+/// The wish to have one request take effect once, however often it is sent.
+#[derive(Debug)]
+pub(crate) struct Idempotency {
+    /// The client's key.
+    pub(crate) key: String,
+    /// Method and path: the same key on another target is another request.
+    pub(crate) target: String,
+    /// SHA-256 of the body, set when it was read.
+    pub(crate) body: OnceLock<[u8; 32]>,
 }
 
 impl Grant {
@@ -32,8 +58,27 @@ impl Grant {
             tenant: None,
             principal: None,
             origin: Origin { ip, request: Some(id), node: node.to_owned() },
-            idempotency_key: None,
+            client: Client::default(),
+            idempotency: None,
         }
+    }
+
+    /// The grant of whoever may speak to the local admin socket.
+    pub(crate) fn operator(tenant: Option<TenantId>, node: &str) -> Self {
+        Self {
+            actor: Actor::Operator,
+            tenant,
+            principal: None,
+            origin: Origin { ip: None, request: None, node: node.to_owned() },
+            client: Client::default(),
+            idempotency: None,
+        }
+    }
+
+    /// The border this grant opens.
+    pub(crate) fn scope(&self) -> Result<Scope, Failure> {
+        let tenant = self.tenant.ok_or_else(|| Failure::fault("a grant without a tenant was used inside one"))?;
+        Ok(Scope::granted(tenant))
     }
 }
 
@@ -52,6 +97,14 @@ impl<A: Action> Permit<A> {
     /// The verified principal, when a user acts (and not the operator or a job).
     pub fn principal(&self) -> Option<&Principal> {
         self.grant.principal.as_ref()
+    }
+
+    /// The user who acts.
+    ///
+    /// # Errors
+    /// A fault when the operator or a job acts: then the handler asked the wrong question.
+    pub fn user(&self) -> Result<&Principal, Failure> {
+        self.principal().ok_or_else(|| Failure::fault("this action needs a user, and none acts"))
     }
 
     pub(crate) fn grant(&self) -> &Grant {

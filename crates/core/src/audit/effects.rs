@@ -39,6 +39,7 @@ pub fn effects(kind: &EventKind) -> Vec<Effect> {
         EventKind::ServerStarted
         | EventKind::ServerStopped
         | EventKind::ConfigReloaded
+        | EventKind::SigningKeyCreated { .. }
         | EventKind::TenantCreated { .. }
         | EventKind::TenantUpdated { .. }
         | EventKind::TenantResumed { .. }

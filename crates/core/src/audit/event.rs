@@ -81,6 +81,11 @@ pub enum EventKind {
     ServerStopped,
     /// The configuration was read again and taken over.
     ConfigReloaded,
+    /// A key that signs access tokens was created.
+    SigningKeyCreated {
+        /// Its name in token headers.
+        kid: String,
+    },
     /// A tenant and its first owner were created.
     TenantCreated {
         /// The new tenant.
@@ -250,6 +255,7 @@ impl EventKind {
             EventKind::ServerStarted => "server.started",
             EventKind::ServerStopped => "server.stopped",
             EventKind::ConfigReloaded => "config.reloaded",
+            EventKind::SigningKeyCreated { .. } => "signing_key.created",
             EventKind::TenantCreated { .. } => "tenant.created",
             EventKind::TenantUpdated { .. } => "tenant.updated",
             EventKind::TenantTierChanged { .. } => "tenant.tier_changed",
@@ -282,6 +288,7 @@ impl EventKind {
         "server.started",
         "server.stopped",
         "config.reloaded",
+        "signing_key.created",
         "tenant.created",
         "tenant.updated",
         "tenant.tier_changed",
@@ -340,6 +347,7 @@ impl EventKind {
             EventKind::TokenRefreshed { session } | EventKind::LoggedOut { session } => vec![session.to_string()],
             EventKind::TokenRevoked { token, .. } => vec![token.to_string()],
             EventKind::BlockAdded { block, .. } | EventKind::BlockRemoved { block } => vec![block.to_string()],
+            EventKind::SigningKeyCreated { kid } => vec![kid.clone()],
             EventKind::ServerStarted
             | EventKind::ServerStopped
             | EventKind::ConfigReloaded

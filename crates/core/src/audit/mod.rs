@@ -5,6 +5,11 @@
 
 mod effects;
 mod event;
+mod recorded;
 
 pub use effects::{Effect, effects};
 pub use event::{Actor, AuditEvent, EventKind, Origin, Outcome};
+pub use recorded::{
+    AuditRead, LoggedOut, PasswordChanged, Recorded, SessionRevoked, TenantUpdated, UserChanged, UserCreated,
+    UserDeleted,
+};

@@ -64,6 +64,7 @@ codes! {
     BodyTimeout = "request.timeout", 408, "Request took too long", "Send the body without pauses.";
     UriTooLong = "request.uri_too_long", 414, "Address too long", "Shorten path and query.";
     HeaderInvalid = "request.header_invalid", 400, "Header not accepted", "Check the named header.";
+    EncodingInvalid = "request.encoding_invalid", 400, "Encoding not accepted", "Percent-encode names and values as UTF-8 (RFC 3986), at most 64 of them.";
     JsonInvalid = "request.json_invalid", 400, "Body is not acceptable JSON", "Send one JSON value (RFC 8259) in UTF-8, without duplicate members.";
     InputInvalid = "request.input_invalid", 422, "Input not accepted", "Mend the fields named in errors.";
     CursorInvalid = "request.cursor_invalid", 400, "Cursor not accepted", "Use the cursor from the last page unchanged, or start without one.";

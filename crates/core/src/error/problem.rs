@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{FieldError, Refusal};
+use super::{Code, FieldError, Refusal};
 use crate::id::RequestId;
 
 /// The body of every error answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Problem {
-    /// A relative reference to the section of `docs/errors.md` that explains the code.
+    /// Names the kind of problem: a URN made from the code, or the registered type where the IETF draft on rate-limit
+    /// fields defines one.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// The same for every occurrence of the code.
     pub title: &'static str,
     /// The HTTP status, again, for clients that lost it.
@@ -36,7 +37,7 @@ impl Problem {
     /// Puts a refusal into words for the request `id`.
     pub fn of(refusal: Refusal, id: RequestId) -> Self {
         Self {
-            kind: format!("/errors#{}", refusal.code.as_str().replace('.', "-")),
+            kind: kind(refusal.code),
             title: refusal.code.title(),
             status: refusal.code.status(),
             code: refusal.code.as_str(),
@@ -45,5 +46,15 @@ impl Problem {
             errors: refusal.errors,
             violated_policies: refusal.violated_policies,
         }
+    }
+}
+
+/// The problem types of draft-ietf-httpapi-ratelimit-headers where they fit, else our own URN.
+fn kind(code: Code) -> Cow<'static, str> {
+    match code {
+        Code::QuotaExceeded => "https://iana.org/assignments/http-problem-types#quota-exceeded".into(),
+        Code::AbnormalUsage => "https://iana.org/assignments/http-problem-types#abnormal-usage-detected".into(),
+        Code::Busy => "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity".into(),
+        other => format!("urn:bartizan:error:{}", other.as_str()).into(),
     }
 }

@@ -1,0 +1,208 @@
+//! From declarations to an axum router: each route carries its own row, so guard and row cannot drift apart.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter};
+use bartizan_core::browser;
+use bartizan_core::error::Code;
+use bartizan_core::id::RequestId;
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::failure::{self, Failure};
+use super::gate::Gate;
+use super::incoming::Incoming;
+use super::row::{Cache, Row, Table, Verb};
+use super::{Api, Defaults, Faults, Mounted, Route, adopted, fault, openapi};
+use crate::answer;
+
+/// A handler with its arguments taken care of.
+pub(super) type Run<S> =
+    Arc<dyn Fn(Incoming, S) -> Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>> + Send + Sync>;
+
+impl<S: Clone + Send + Sync + 'static> Api<S> {
+    /// The only door out: checks every declaration and builds the router, the table and the document.
+    ///
+    /// Errors: all faults of all rows together, each naming its row.
+    pub fn finish<G: Gate>(mut self, gate: G, defaults: Defaults) -> Result<Mounted<S>, Faults> {
+        let (table, openapi) = self.describe(&defaults)?;
+        Ok(Mounted { table, openapi, router: self.router(gate) })
+    }
+
+    /// The table and the document, without a gate and without serving: for the command line.
+    ///
+    /// Errors: as [`Api::finish`].
+    pub fn describe(&mut self, defaults: &Defaults) -> Result<(Table, serde_json::Value), Faults> {
+        let rows = self.routes.iter_mut().map(|route| &mut route.row);
+        for (index, row) in rows.chain(self.adopted.iter_mut().map(|adopted| &mut adopted.row)).enumerate() {
+            row.body_limit.get_or_insert(defaults.body);
+            row.index = index;
+        }
+        let mut faults = std::mem::take(&mut self.flaws);
+        faults.extend(fault::of_rows(
+            self.routes.iter().map(|route| &route.row),
+            self.adopted.iter().map(|adopted| &adopted.row),
+        ));
+        let declared: Vec<_> = self.routes.iter().map(|route| (&route.row, &route.description)).collect();
+        let adopted: Vec<_> = self.adopted.iter().map(|adopted| &adopted.row).collect();
+        let openapi = openapi::document(&declared, &adopted, &defaults.info, &mut faults);
+        if !faults.is_empty() {
+            let names: Vec<String> = declared.iter().map(|(row, _)| row.name()).collect();
+            faults.sort_by_key(|fault| names.iter().position(|name| *name == fault.row).unwrap_or(names.len()));
+            return Err(Faults(faults));
+        }
+        let rows = declared.iter().map(|(row, _)| *row).chain(adopted).cloned().collect();
+        Ok((Table::new(rows), openapi))
+    }
+
+    fn router<G: Gate>(self, gate: G) -> axum::Router<S> {
+        let mut paths: BTreeMap<String, Vec<Route<S>>> = BTreeMap::new();
+        for route in self.routes {
+            paths.entry(route.row.path.clone()).or_default().push(route);
+        }
+        let mut router = axum::Router::new();
+        for (path, routes) in paths {
+            router = router.route(&path, methods(routes, &gate));
+        }
+        for adopted in self.adopted {
+            let prefix = adopted.row.path.clone();
+            router = router.nest(&prefix, adopted::guarded(adopted.router, Arc::new(adopted.row), gate.clone()));
+        }
+        router.fallback(move |request: Request| {
+            let gate = gate.clone();
+            async move { stray(request, gate, Stray::Path).await }
+        })
+    }
+}
+
+/// All routes of one path, and the answer to every other method.
+fn methods<S, G>(routes: Vec<Route<S>>, gate: &G) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    G: Gate,
+{
+    let allow = allow(routes.iter().map(|route| route.row.method));
+    let mut methods = MethodRouter::new();
+    for Route { row, run, .. } in routes {
+        let filter = match row.method {
+            // axum answers HEAD with GET's head.
+            Verb::Get => MethodFilter::GET,
+            Verb::Post => MethodFilter::POST,
+            Verb::Put => MethodFilter::PUT,
+            Verb::Patch => MethodFilter::PATCH,
+            Verb::Delete => MethodFilter::DELETE,
+            // Only adopted routers have it, and they are nested.
+            Verb::Any => continue,
+        };
+        let (row, gate) = (Arc::new(row), gate.clone());
+        methods = methods.on(filter, move |State(state): State<S>, request: Request| {
+            let (row, run, gate) = (Arc::clone(&row), Arc::clone(&run), gate.clone());
+            async move { serve(request, state, row, run, gate).await }
+        });
+    }
+    let gate = gate.clone();
+    methods.fallback(move |request: Request| {
+        let (gate, allow) = (gate.clone(), allow.clone());
+        async move { stray(request, gate, Stray::Method(allow)).await }
+    })
+}
+
+fn allow(verbs: impl Iterator<Item = Verb>) -> HeaderValue {
+    let mut names: Vec<&str> = verbs.map(Verb::as_str).chain([Method::OPTIONS.as_str()]).collect();
+    if names.contains(&Verb::Get.as_str()) {
+        names.push(Method::HEAD.as_str());
+    }
+    names.sort_unstable();
+    HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The order of decisions: gate, then size, then the arguments in their order, then the handler.
+async fn serve<S, G: Gate>(request: Request, state: S, row: Arc<Row>, run: Run<S>, gate: G) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let id = request_id(&parts.extensions);
+    let admission = match gate.admit(&row, &mut parts).await {
+        Ok(admission) => admission,
+        Err(refused) => return marked(close(refused), &row),
+    };
+    let outcome = match Incoming::new(parts, body, admission.grant, Arc::clone(&row)) {
+        Ok(incoming) => run(incoming, state).await,
+        Err(failure) => Err(failure),
+    };
+    let mut response = match outcome {
+        Ok(mut response) => {
+            response.headers_mut().insert(header::CACHE_CONTROL, row.cache.control());
+            response
+        }
+        Err(failure) => close(failure::answer(failure, id, &row.path)),
+    };
+    merge_headers(&mut response, admission.headers);
+    marked(response, &row)
+}
+
+/// The place of the answering row in the table, for the layers around: what they count by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowIndex(pub(crate) usize);
+
+/// Tells the layers around which row answered and who may keep the answer.
+pub(super) fn marked(mut response: Response, row: &Row) -> Response {
+    let cache = match row.cache {
+        Cache::Private => browser::Cache::Private,
+        Cache::Public(age) => browser::Cache::Public(age),
+    };
+    response.extensions_mut().insert(RowIndex(row.index));
+    response.extensions_mut().insert(cache);
+    response
+}
+
+/// What a request strayed from.
+enum Stray {
+    /// No such path.
+    Path,
+    /// The path has other methods: these.
+    Method(HeaderValue),
+}
+
+async fn stray<G: Gate>(request: Request, gate: G, stray: Stray) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let id = request_id(&parts.extensions);
+    let headers = match gate.stray(&mut parts).await {
+        Ok(headers) => headers,
+        Err(refused) => return close(refused),
+    };
+    let mut response = match stray {
+        Stray::Path => answer::refuse(Code::NotFound.into(), id),
+        Stray::Method(allow) => {
+            let mut response = if parts.method == Method::OPTIONS {
+                let mut response = Response::default();
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            } else {
+                answer::refuse(Code::MethodNotAllowed.into(), id)
+            };
+            response.headers_mut().insert(header::ALLOW, allow);
+            response
+        }
+    };
+    merge_headers(&mut response, headers);
+    close(response)
+}
+
+/// The id given by the outermost layer. Without that layer every answer has the nil id, which is wrong but harmless.
+pub(super) fn request_id(extensions: &Extensions) -> RequestId {
+    extensions.get::<answer::Request>().map_or(RequestId::from_u128(0), |request| request.0)
+}
+
+/// What is not a success is never kept by anybody.
+pub(super) fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The gate's headers go onto success and error alike, and win.
+pub(super) fn merge_headers(response: &mut Response, headers: HeaderMap) {
+    response.headers_mut().extend(headers);
+}

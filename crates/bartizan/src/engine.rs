@@ -1,0 +1,435 @@
+//! The engine: opens what is needed in the right order, wires it, and closes it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bartizan_core::audit::{Actor, EventKind};
+use bartizan_core::browser::{CorsPolicy, Credentials, Origin, SecurityHeaders, Transport};
+use bartizan_core::limit::{KeyMaker, Quota, Tat};
+use bartizan_core::net::{BlockList, Proxies};
+use bartizan_core::password::Cost;
+use bartizan_core::time::Millis;
+use bartizan_keys::{FileKeyring, KeyProvider};
+use bartizan_store::state::{BanPolicy, EmbeddedState, Restored};
+use bartizan_store::{Db, PlatformScope, login_failures, meta};
+use http::{StatusCode, header};
+use tokio::task::JoinHandle;
+
+use crate::accounts::Accounts;
+use crate::api::{Defaults, Failure, Info, Table};
+use crate::clock::Clock;
+use crate::entropy::random;
+use crate::front::{Front, Reloadable};
+use crate::ground::{Ground, Inner};
+use crate::guard::{Authenticator, Decider, Grant, Guard};
+use crate::hashing::HashingPool;
+use crate::limits::Limits;
+use crate::metrics::{Metrics, Word};
+use crate::operator::Operator;
+use crate::refusals::Refusals;
+use crate::routes::{self, Published, Services};
+use crate::sessions::Sessions;
+use crate::settings::{self, Https, Settings};
+use crate::signing::Signing;
+use crate::tenants::Tenants;
+use crate::trail::Trail;
+use crate::upkeep;
+use crate::users::Users;
+use crate::vault::Vault;
+
+/// The version in the OpenAPI document and in metrics.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why the engine does not start, in a sentence that says how to mend it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(sentence: impl std::fmt::Display) -> Self {
+        Self(sentence.to_string())
+    }
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure)
+    }
+}
+
+/// A running engine. Dropped without [`Engine::shutdown`] it loses nothing that was answered, only the last second of
+/// counters.
+#[derive(Debug)]
+pub struct Engine {
+    ground: Ground,
+    router: axum::Router,
+    table: Table,
+    operator: Operator,
+    limits: Limits,
+    authenticator: Authenticator,
+    hashing: HashingPool,
+    reloadable: Arc<ArcSwap<Reloadable>>,
+    trusted: Arc<ArcSwap<Vec<Origin>>>,
+    upkeep: JoinHandle<()>,
+    refusals: std::sync::Mutex<Option<JoinHandle<()>>>,
+    snapshot: std::path::PathBuf,
+}
+
+impl Engine {
+    /// Opens secrets, database and state, and loads every revocation in force: when this returns, what was revoked is
+    /// refused.
+    ///
+    /// # Errors
+    /// Anything missing, damaged, readable by others, of a newer version, or in use by another server.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        Self::start_at(settings, Clock::system()).await
+    }
+
+    /// As [`Engine::start`], with a clock of the caller's: for tests.
+    pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        let keyring: Arc<dyn KeyProvider> = Arc::new(FileKeyring::open(&settings.secrets).map_err(StartError::new)?);
+        let db = Db::open(&settings.database, &settings.data).await.map_err(StartError::new)?;
+        check_time(&db, &clock).await?;
+        check_root_key(&db, keyring.as_ref()).await?;
+        let signing = Signing::load(&db, keyring.as_ref(), &settings.tokens, clock.now()).await?;
+        let metrics = Arc::new(Metrics::new(VERSION));
+        let state = open_state(&settings, keyring.as_ref())?;
+        let snapshot = settings.data.join("limits.snapshot");
+        let node = node_name(&settings)?;
+        let hashing = hashing_pool(&settings.password, keyring.as_ref())?;
+        let vault = Vault::new(Arc::clone(&keyring));
+        let reloadable = Arc::new(ArcSwap::from_pointee(reloadable(&settings)?));
+        let trusted = Arc::new(ArcSwap::from_pointee(trusted(&settings)?));
+        let transport = transport(settings.https);
+        let defaults = Defaults { body: settings.request.body, info: info() };
+        let ground = Ground::new(Inner {
+            clock,
+            db,
+            state,
+            vault,
+            settings: ArcSwap::from_pointee(settings),
+            metrics: Arc::clone(&metrics),
+            node,
+        });
+        restore(&ground, &snapshot).await?;
+
+        let limits = Limits::new(ground.clone()).map_err(StartError::new)?;
+        let authenticator = Authenticator::new(ground.clone(), signing.clone());
+        let (refusals, writer) = Refusals::start(ground.clone());
+        let blocked = Arc::new(ArcSwap::from_pointee(BlockList::default()));
+        upkeep::load_blocks(&ground, &blocked).await?;
+
+        let sessions = Sessions::new(ground.clone(), signing.clone(), authenticator.clone());
+        let accounts = Accounts::new(ground.clone(), hashing.clone(), limits.clone(), sessions.clone());
+        let users = Users::new(ground.clone(), accounts.clone());
+        let operator = Operator::new(ground.clone(), accounts.clone(), users.clone(), Arc::clone(&blocked));
+        let published = Published::new(&signing.jwks()?).map_err(StartError::new)?;
+        let services = Services {
+            accounts,
+            sessions,
+            users,
+            tenants: Tenants::new(ground.clone()),
+            trail: Trail::new(ground.clone()),
+            published: published.clone(),
+        };
+
+        let decider = Decider {
+            limits: limits.clone(),
+            authenticator: authenticator.clone(),
+            blocks: Arc::clone(&blocked),
+            metrics: Arc::clone(&metrics),
+            trusted: Arc::clone(&trusted),
+            transport,
+        };
+        let guard = Guard::new(ground.clone(), decider, refusals);
+        let mounted = routes::routes().finish(guard, defaults).map_err(StartError::new)?;
+        published.publish_openapi(&mounted.openapi).map_err(StartError::new)?;
+        metrics.routes(&mounted.table);
+        let front = Front::new(
+            ground.clock.clone(),
+            SecurityHeaders::new(transport),
+            Arc::clone(&reloadable),
+            Arc::clone(&metrics),
+        )?;
+        let router = front.layer(mounted.router.with_state(services));
+        let upkeep = upkeep::start(ground.clone(), blocked, snapshot.clone());
+        ground.record(&system(&ground, "start"), EventKind::ServerStarted).await?;
+        Ok(Self {
+            ground,
+            router,
+            table: mounted.table,
+            operator,
+            limits,
+            authenticator,
+            hashing,
+            reloadable,
+            trusted,
+            upkeep,
+            refusals: std::sync::Mutex::new(Some(writer)),
+            snapshot,
+        })
+    }
+
+    /// The public application with its whole stack. The listener must put a [`crate::Peer`] into every request.
+    pub fn router(&self) -> axum::Router {
+        self.router.clone()
+    }
+
+    /// `/healthz`, `/readyz` and `/metrics`: for the operators' listener, never for the public one.
+    pub fn ops_router(&self) -> axum::Router {
+        let ops = Ops {
+            ground: self.ground.clone(),
+            authenticator: self.authenticator.clone(),
+            hashing: self.hashing.clone(),
+        };
+        axum::Router::new()
+            .route("/healthz", get(async || (StatusCode::OK, "ok\n")))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics_text))
+            .with_state(ops)
+    }
+
+    /// The table of routes.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The operator's hand, for the local admin socket.
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
+    }
+
+    /// Takes over what can change while the server runs: limits, proxies, CORS, deadline, life of tokens, password rules.
+    ///
+    /// # Errors
+    /// Nothing is taken over when one part is not acceptable.
+    pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        let (next, origins) = (reloadable(&settings)?, trusted(&settings)?);
+        self.limits.reload(&settings.limits).map_err(StartError::new)?;
+        self.reloadable.store(Arc::new(next));
+        self.trusted.store(Arc::new(origins));
+        self.ground.settings.store(Arc::new(settings));
+        self.ground.record(&system(&self.ground, "reload"), EventKind::ConfigReloaded).await?;
+        Ok(())
+    }
+
+    /// Ends in good order, after the listeners have drained: counters and audit rows are on disk when this returns.
+    pub async fn shutdown(&self) {
+        self.upkeep.abort();
+        upkeep::keep_counters(&self.ground, &self.snapshot).await;
+        if let Err(cause) = upkeep::note_time(&self.ground).await {
+            tracing::warn!(%cause, "the time could not be noted");
+        }
+        if let Err(cause) = self.ground.record(&system(&self.ground, "stop"), EventKind::ServerStopped).await {
+            tracing::warn!(%cause, "the stop could not be recorded");
+        }
+        let writer = self.refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // The routers still hold senders; what is queued is written within this time or counted as lost.
+            let _ = tokio::time::timeout(Duration::from_millis(500), writer).await;
+        }
+        self.ground.db.close().await;
+    }
+}
+
+/// The table of the built-in routes, without starting anything.
+pub fn table() -> Result<Table, StartError> {
+    let defaults = Defaults { body: 1024 * 1024, info: info() };
+    Ok(routes::routes().describe(&defaults).map_err(StartError::new)?.0)
+}
+
+/// The OpenAPI document of the built-in routes, without starting anything.
+pub fn openapi() -> Result<serde_json::Value, StartError> {
+    let defaults = Defaults { body: 1024 * 1024, info: info() };
+    Ok(routes::routes().describe(&defaults).map_err(StartError::new)?.1)
+}
+
+fn info() -> Info {
+    Info { title: "Bartizan".into(), version: VERSION.into(), license: "MIT OR Apache-2.0".into() }
+}
+
+fn system(ground: &Ground, job: &str) -> Grant {
+    Grant { actor: Actor::System { job: job.into() }, ..Grant::operator(None, &ground.node) }
+}
+
+/// Refuses a clock that is further back than revocations are kept: the list of them could have holes.
+async fn check_time(db: &Db, clock: &Clock) -> Result<(), StartError> {
+    let scope = PlatformScope::granted("start-up: the time belongs to everybody");
+    let mut reader = db.read_platform(&scope).await.map_err(StartError::new)?;
+    let seen = meta::find(&mut reader, upkeep::LAST_SEEN).await.map_err(StartError::new)?;
+    let Some(seen) = seen.and_then(|text| text.parse().ok()).map(Millis) else { return Ok(()) };
+    let back = seen.since(clock.now());
+    if back > upkeep::KEPT {
+        return Err(StartError::new(format!(
+            "the system clock shows {}, but this database has already seen {seen}: set the clock (NTP) and start again; \
+             with a clock so far back, revoked tokens could be accepted",
+            clock.now()
+        )));
+    }
+    if back > Duration::from_secs(5) {
+        tracing::warn!(behind = ?back, "the system clock is behind the time this database has seen: mend it (NTP?)");
+    }
+    Ok(())
+}
+
+/// The name under which the database remembers the root key it was sealed under.
+const ROOT_KEY: &str = "keys.root";
+
+/// Notices at once when the keyring belongs to another database.
+async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<(), StartError> {
+    let scope = PlatformScope::granted("start-up: the root key is everybody's");
+    let known = {
+        let mut reader = db.read_platform(&scope).await.map_err(StartError::new)?;
+        meta::find(&mut reader, ROOT_KEY).await.map_err(StartError::new)?
+    };
+    match known {
+        Some(known) => keyring.require(&known).map_err(|cause| {
+            StartError::new(format!(
+                "{cause}: this database was sealed under root key {known}, the keyring holds {}. Put the right root.key \
+                 back into the secrets directory; without it the sealed data cannot be read",
+                keyring.kek_id()
+            ))
+        }),
+        None => {
+            let mut tx = db.change_platform(&scope).await.map_err(StartError::new)?;
+            meta::set(&mut tx, ROOT_KEY, keyring.kek_id()).await.map_err(StartError::new)?;
+            tx.commit_quietly(()).await.map_err(StartError::new)
+        }
+    }
+}
+
+fn open_state(settings: &Settings, keyring: &dyn KeyProvider) -> Result<EmbeddedState, StartError> {
+    let limits = &settings.limits;
+    let bans = BanPolicy::new(limits.ban_after, limits.ban_for).map_err(StartError::new)?;
+    let secret = keyring.derive("limit-keys").map_err(StartError::new)?;
+    Ok(EmbeddedState::new(limits.max_keys, bans, KeyMaker::new(&secret)))
+}
+
+/// Brings back what must outlive a restart: revocations and failed logins from the database, counters from their file.
+async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), StartError> {
+    let now = ground.now();
+    for (effect, until) in ground.db.load_effects(now).await.map_err(StartError::new)? {
+        ground.state.apply(effect, until);
+    }
+    match ground.state.load(snapshot, now) {
+        Ok(Restored::SetAside { flaw, moved_to }) => {
+            tracing::warn!(%flaw, moved_to = %moved_to.display(), "the kept counters cannot be used: limits begin anew");
+        }
+        Ok(_) => {}
+        Err(cause) => return Err(StartError::new(format!("{} cannot be read: {cause}", snapshot.display()))),
+    }
+    let limits = ground.settings.load().limits.clone();
+    let longest = [limits.login_account, limits.login_account_network, limits.login_network, limits.login_tenant]
+        .into_iter()
+        .filter_map(|rate| Quota::new(rate.count, rate.period, rate.burst).ok())
+        .max_by_key(Quota::drains_in);
+    let mut reader = ground.read_platform("start-up: failed logins of every tenant").await?;
+    for row in login_failures::all(&mut reader, now).await.map_err(StartError::new)? {
+        let key = <[u8; 16]>::try_from(row.key.as_slice()).ok().map(u128::from_be_bytes);
+        let tat = Tat::from_bits(u64::from_ne_bytes(row.tat.to_ne_bytes()));
+        if let (Some(key), Some(tat), Some(quota)) = (key, tat, &longest) {
+            // Without room it is held in a shared bucket: never freed.
+            let _ = ground.state.restore(bartizan_core::limit::Key(key), quota, tat, now);
+        }
+    }
+    Ok(())
+}
+
+fn hashing_pool(password: &settings::Password, keyring: &dyn KeyProvider) -> Result<HashingPool, StartError> {
+    let cost = Cost::new(password.memory_kib, password.passes, password.lanes).map_err(StartError::new)?;
+    HashingPool::new(cost, keyring.peppers(), password.workers, password.queue).map_err(StartError::new)
+}
+
+fn reloadable(settings: &Settings) -> Result<Reloadable, StartError> {
+    let credentials = match settings.cors.credentials {
+        settings::Credentials::Omit => Credentials::Omit,
+        settings::Credentials::Include => Credentials::Include,
+    };
+    let cors = CorsPolicy::new(&settings.cors.origins, credentials)
+        .map_err(|faults| StartError::new(format!("cors: {}", faults.join("; "))))?;
+    Ok(Reloadable {
+        proxies: Proxies::new(settings.proxies.iter().copied()),
+        cors,
+        deadline: settings.request.deadline,
+    })
+}
+
+/// The origins whose pages may change something with a cookie: our own, and listed ones that may send cookies.
+fn trusted(settings: &Settings) -> Result<Vec<Origin>, StartError> {
+    let mut origins = Vec::new();
+    if let Ok(own) = Origin::parse(&settings.tokens.issuer) {
+        origins.push(own);
+    }
+    if settings.cors.credentials == settings::Credentials::Include {
+        for origin in &settings.cors.origins {
+            origins.push(Origin::parse(origin).map_err(StartError::new)?);
+        }
+    }
+    Ok(origins)
+}
+
+fn transport(https: Https) -> Transport {
+    match https {
+        Https::On => Transport::Https,
+        Https::Off => Transport::Plain,
+    }
+}
+
+/// The node's name, made once and kept beside the database.
+fn node_name(settings: &Settings) -> Result<String, StartError> {
+    let path = settings.data.join("node");
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() && name.len() <= 64 => return Ok(name.trim().to_owned()),
+        Ok(_) => {}
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(StartError::new(format!("{} cannot be read: {cause}", path.display()))),
+    }
+    let name = format!("node-{}", hex::encode(random::<6>()?));
+    std::fs::write(&path, format!("{name}\n"))
+        .map_err(|cause| StartError::new(format!("{} cannot be written: {cause}", path.display())))?;
+    Ok(name)
+}
+
+#[derive(Clone, Debug)]
+struct Ops {
+    ground: Ground,
+    authenticator: Authenticator,
+    hashing: HashingPool,
+}
+
+/// Whether requests can be served: the database answers.
+async fn ready(State(ops): State<Ops>) -> Response {
+    let asked = async {
+        let mut reader = ops.ground.read_platform("readiness: does the database answer").await?;
+        Ok::<_, Failure>(meta::find(&mut reader, ROOT_KEY).await?)
+    };
+    let up = matches!(tokio::time::timeout(Duration::from_secs(2), asked).await, Ok(Ok(_)));
+    ops.ground.metrics.storage_up.set(i64::from(up));
+    let body = serde_json::json!({ "ready": up, "storage": if up { "up" } else { "down" }, "state": "embedded" });
+    let status = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
+
+async fn metrics_text(State(ops): State<Ops>) -> Response {
+    let metrics = &ops.ground.metrics;
+    let counts = ops.ground.state.counts();
+    let gauge = |family: &prometheus_client::metrics::family::Family<Word, _>, label, word, value: usize| {
+        let gauge: &prometheus_client::metrics::gauge::Gauge = &family.get_or_create_owned(&Word(label, word));
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    };
+    gauge(&metrics.entries, "table", "limited_keys", counts.limited_keys);
+    gauge(&metrics.entries, "table", "bans", counts.ban_records);
+    gauge(&metrics.entries, "table", "ended", counts.ended);
+    gauge(&metrics.entries, "table", "raised_epochs", counts.raised);
+    gauge(&metrics.entries, "table", "verified_tokens", ops.authenticator.remembered());
+    gauge(&metrics.bytes, "table", "hot_state", counts.memory_bytes);
+    let load = ops.hashing.load();
+    gauge(&metrics.hashing, "state", "running", load.running);
+    gauge(&metrics.hashing, "state", "waiting", load.waiting);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
+}

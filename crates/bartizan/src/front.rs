@@ -1,0 +1,171 @@
+//! The whole layer stack, outermost first, in one function: what happens to every request, whatever it asks for.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bartizan_core::browser::{Cache, CorsPolicy, ResponseClass, SecurityHeaders};
+use bartizan_core::error::Code;
+use bartizan_core::id::RequestId;
+use bartizan_core::net::Proxies;
+use futures_util::FutureExt;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use crate::answer::{self, REQUEST_ID};
+use crate::api::RowIndex;
+use crate::clock::Clock;
+use crate::entropy::random;
+use crate::metrics::Metrics;
+
+/// The other end of the connection. The listener puts it into every request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Who sends a request and how it is called: established by the front, believed by the guard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visitor {
+    pub(crate) request: RequestId,
+    /// `None` on a local socket.
+    pub(crate) ip: Option<IpAddr>,
+}
+
+impl Visitor {
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let nobody = Self { request: RequestId::from_u128(0), ip: None };
+        parts.extensions.get::<Visitor>().copied().unwrap_or(nobody)
+    }
+}
+
+/// What can change while the server runs.
+#[derive(Debug)]
+pub(crate) struct Reloadable {
+    pub(crate) proxies: Proxies,
+    pub(crate) cors: CorsPolicy,
+    pub(crate) deadline: Duration,
+}
+
+/// The front. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Front(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    ids: RequestIds,
+    headers: SecurityHeaders,
+    reloadable: Arc<ArcSwap<Reloadable>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Request ids: the time, eight bytes that name this process, a counter. Unique without a random draw for each.
+#[derive(Debug)]
+struct RequestIds {
+    process: [u8; 4],
+    next: AtomicU64,
+}
+
+impl Front {
+    pub(crate) fn new(
+        clock: Clock,
+        headers: SecurityHeaders,
+        reloadable: Arc<ArcSwap<Reloadable>>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, crate::api::Failure> {
+        let ids = RequestIds { process: random()?, next: AtomicU64::new(0) };
+        Ok(Self(Arc::new(Inner { clock, ids, headers, reloadable, metrics })))
+    }
+
+    /// Puts `router` behind the stack.
+    pub(crate) fn layer(&self, router: axum::Router) -> axum::Router {
+        router.layer(axum::middleware::from_fn_with_state(self.clone(), pass))
+    }
+}
+
+/// The stack.
+async fn pass(State(front): State<Front>, mut request: Request, next: Next) -> Response {
+    let Inner { clock, ids, headers, reloadable, metrics } = &*front.0;
+    let began = Instant::now();
+    let reloadable = reloadable.load();
+
+    // The request id comes first, so that whatever goes wrong below can be found again.
+    let id = ids.next(clock);
+
+    // The client's address, before anybody counts by it.
+    let ip = request.extensions().get::<Peer>().map(|peer| {
+        let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        reloadable.proxies.client(peer.0.ip(), forwarded)
+    });
+    request.extensions_mut().insert(Visitor { request: id, ip });
+    request.extensions_mut().insert(answer::Request(id));
+
+    // Preflights carry no credential and ask about rules, not data: answered before the guard.
+    let asking = (!reloadable.cors.origins().is_empty()).then(|| request.headers().clone());
+    if let Some(preflight) = reloadable.cors.preflight(request.method(), request.headers(), METHODS) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().extend(preflight);
+        return finish(response, headers, id);
+    }
+
+    // The deadline stands around everything that waits: body, database, hashing queue.
+    // A panic ends its request and nothing else.
+    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let mut response = match tokio::time::timeout(reloadable.deadline, answering).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => {
+            metrics.panics.inc();
+            tracing::error!(request = %id, "a handler panicked");
+            answer::refuse(Code::Internal.into(), id)
+        }
+        Err(_) => answer::refuse(Code::BodyTimeout.into(), id),
+    };
+
+    if let Some(asking) = asking {
+        reloadable.cors.answer(&asking, response.headers_mut());
+    }
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        metrics.faults.inc();
+    }
+    let row = response.extensions().get::<RowIndex>().map(|row| row.0);
+    metrics.answered(row, response.status().as_u16(), began.elapsed());
+
+    // Last, so that no answer leaves without them.
+    finish(response, headers, id)
+}
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The methods our routes use, for preflights.
+const METHODS: &[Method] = &[Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE];
+
+/// Security headers by kind of answer, and the request id.
+fn finish(mut response: Response, headers: &SecurityHeaders, id: RequestId) -> Response {
+    let class = match response.status() {
+        status if status.is_client_error() || status.is_server_error() => ResponseClass::Error,
+        status if status.is_redirection() => ResponseClass::Redirect,
+        _ => ResponseClass::ApiJson,
+    };
+    let cache = response.extensions().get::<Cache>().copied().unwrap_or_default();
+    headers.apply(class, cache, response.headers_mut());
+    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+impl RequestIds {
+    fn next(&self, clock: &Clock) -> RequestId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let [_, _, a, b, c, d, e, f] = number;
+        let [p, q, r, s] = self.process;
+        RequestId::new(clock.now(), [p, q, r, s, a, b, c, d, e, f])
+    }
+}

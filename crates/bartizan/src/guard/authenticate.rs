@@ -1,0 +1,105 @@
+//! From a token's text to the principal it stands for right now.
+
+use std::sync::Arc;
+
+use bartizan_core::error::Code;
+use bartizan_core::principal::Principal;
+use bartizan_core::time::Millis;
+use bartizan_core::token::{Claims, Rejection};
+use bartizan_store::state::{Presented, Standing};
+
+use super::verified::VerifiedTokens;
+use crate::ground::{Ground, count};
+use crate::signing::Signing;
+
+/// Checks access tokens: signature (remembered or verified), time, revocation, epochs, tier. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Authenticator {
+    ground: Ground,
+    signing: Signing,
+    verified: Arc<VerifiedTokens>,
+}
+
+/// Why a token is refused: the code for the caller, a word for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    pub(crate) code: Code,
+    pub(crate) reason: &'static str,
+}
+
+impl From<Rejection> for Rejected {
+    fn from(rejection: Rejection) -> Self {
+        Self { code: rejection.code(), reason: rejection.as_str() }
+    }
+}
+
+impl Rejected {
+    /// Whether the token never was one of ours: then somebody is trying.
+    pub(crate) fn is_forged(&self) -> bool {
+        self.code == Code::CredentialInvalid
+    }
+}
+
+impl Authenticator {
+    pub(crate) fn new(ground: Ground, signing: Signing) -> Self {
+        let verified = Arc::new(VerifiedTokens::new(ground.settings.load().tokens.cache));
+        Self { ground, signing, verified }
+    }
+
+    /// The principal of a token that is genuine, within its time, and not revoked. No input or output; about a
+    /// microsecond for a token seen before, an Ed25519 verification for a new one.
+    pub(crate) fn check(&self, token: &str, now: Millis) -> Result<Principal, Rejected> {
+        let result = self.genuine(token, now).and_then(|claims| self.live(&claims));
+        if let Err(rejected) = &result {
+            count(&self.ground.metrics.token_rejections, "reason", rejected.reason);
+        }
+        result
+    }
+
+    /// Number of tokens whose signature is remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.verified.len()
+    }
+
+    fn genuine(&self, token: &str, now: Millis) -> Result<Arc<Claims>, Rejected> {
+        // A token too large to be ours is not worth a digest.
+        if token.len() > bartizan_core::token::MAX_TOKEN {
+            return Err(Rejection::TooLarge.into());
+        }
+        let digest = VerifiedTokens::digest(token);
+        if let Some(claims) = self.verified.find(&digest) {
+            self.signing.check_time(&claims, now)?;
+            return Ok(claims);
+        }
+        let age = self.verified.age();
+        let claims = Arc::new(self.signing.verify(token, now)?);
+        self.verified.insert(digest, age, Arc::clone(&claims));
+        Ok(claims)
+    }
+
+    /// Revocation and tier are looked at every time: what is remembered of a token can outlive neither.
+    fn live(&self, claims: &Claims) -> Result<Principal, Rejected> {
+        let state = &self.ground.state;
+        let presented = Presented {
+            session: claims.sid,
+            token: claims.jti,
+            user: claims.sub,
+            user_epoch: claims.ue,
+            tenant: claims.tid,
+            tenant_epoch: claims.te,
+            expires: claims.exp,
+        };
+        if state.standing(&presented) != Standing::InForce {
+            return Err(Rejected { code: Code::CredentialRevoked, reason: "revoked" });
+        }
+        Ok(Principal {
+            tenant: claims.tid,
+            user: claims.sub,
+            session: claims.sid,
+            token: claims.jti,
+            role: claims.role,
+            tier: state.tier_override(claims.tid).unwrap_or(claims.tier),
+            expires: claims.exp,
+        })
+    }
+}

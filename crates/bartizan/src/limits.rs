@@ -1,0 +1,266 @@
+//! Which limits apply to whom, asked of the hot state.
+//!
+//! Parameters travel with each question, the state keeps only moments; so a change of tier or of the configuration acts
+//! on the next request and resets nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bartizan_core::error::{Code, Refusal};
+use bartizan_core::limit::{InvalidQuota, Key, Quota, Verdict, fields};
+use bartizan_core::net::Prefix;
+use bartizan_core::principal::{Principal, Tier};
+use bartizan_core::time::Millis;
+use bartizan_store::login_failures::FailureRow;
+use bartizan_store::state::{Admission, Ask};
+use http::{HeaderMap, HeaderValue};
+
+use crate::ground::{Ground, count};
+use crate::settings::{self, Rate};
+
+/// The limits. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    ground: Ground,
+    policies: Arc<ArcSwap<Policies>>,
+}
+
+/// The configured limits, checked once.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    address: Quota,
+    network: Quota,
+    tiers: Vec<TierPolicy>,
+    /// `RateLimit-Policy` before authentication: of an IPv4 and of an IPv6 client.
+    public: [Option<HeaderValue>; 2],
+    login: [Quota; 4],
+    device: Quota,
+}
+
+#[derive(Debug)]
+struct TierPolicy {
+    tier: Tier,
+    user: Quota,
+    tenant: Quota,
+    /// `RateLimit-Policy` for this tier: of an IPv4 and of an IPv6 client.
+    header: [Option<HeaderValue>; 2],
+}
+
+/// What the limits said about a request.
+pub(crate) struct Ruling {
+    /// Every limit that was asked, with its answer.
+    asks: Vec<Ask>,
+    admission: Admission,
+    now: Millis,
+}
+
+/// A login about to be tried. Tenant and account are what was typed, known or not.
+pub(crate) struct Attempt<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) account: &'a str,
+    pub(crate) ip: Option<IpAddr>,
+    /// The digest of a device this user has logged in with before.
+    pub(crate) device: Option<[u8; 32]>,
+}
+
+/// What a login was charged, to be given back when it succeeds.
+pub(crate) struct Charge(Vec<Ask>);
+
+impl Policies {
+    /// Checks the configured limits.
+    pub(crate) fn new(limits: &settings::Limits) -> Result<Self, InvalidQuota> {
+        let (address, network) = (quota(limits.address)?, quota(limits.network)?);
+        let tiers = Tier::ALL
+            .iter()
+            .filter_map(|tier| limits.tiers.get(tier).map(|limits| (*tier, limits)))
+            .map(|(tier, limits)| {
+                let (user, tenant) = (quota(limits.user)?, quota(limits.tenant)?);
+                let header = [false, true].map(|wide| {
+                    let mut asks = address_asks(wide.then_some(network), address);
+                    asks.extend([Ask::new(Key(1), USER, user), Ask::new(Key(1), TENANT, tenant)]);
+                    fields::policy(&asks)
+                });
+                Ok(TierPolicy { tier, user, tenant, header })
+            })
+            .collect::<Result<Vec<_>, InvalidQuota>>()?;
+        Ok(Self {
+            address,
+            network,
+            tiers,
+            public: [false, true].map(|wide| fields::policy(&address_asks(wide.then_some(network), address))),
+            login: [
+                quota(limits.login_account_network)?,
+                quota(limits.login_account)?,
+                quota(limits.login_network)?,
+                quota(limits.login_tenant)?,
+            ],
+            device: quota(limits.login_account_network)?,
+        })
+    }
+
+    fn tier(&self, tier: Tier) -> Option<&TierPolicy> {
+        self.tiers.iter().find(|policy| policy.tier == tier)
+    }
+}
+
+/// The names of the policies, as clients see them.
+const ADDRESS: &str = "address";
+const NETWORK: &str = "network";
+const USER: &str = "user";
+const TENANT: &str = "tenant";
+
+fn address_asks(network: Option<Quota>, address: Quota) -> Vec<Ask> {
+    let mut asks = Vec::with_capacity(4);
+    asks.push(Ask::new(Key(1), ADDRESS, address));
+    asks.extend(network.map(|network| Ask::new(Key(1), NETWORK, network)));
+    asks
+}
+
+fn quota(rate: Rate) -> Result<Quota, InvalidQuota> {
+    Quota::new(rate.count, rate.period, rate.burst)
+}
+
+impl Limits {
+    pub(crate) fn new(ground: Ground) -> Result<Self, InvalidQuota> {
+        let policies = Policies::new(&ground.settings.load().limits)?;
+        Ok(Self { ground, policies: Arc::new(ArcSwap::from_pointee(policies)) })
+    }
+
+    /// Takes over changed settings; what was counted stays counted.
+    pub(crate) fn reload(&self, limits: &settings::Limits) -> Result<(), InvalidQuota> {
+        self.policies.store(Arc::new(Policies::new(limits)?));
+        Ok(())
+    }
+
+    /// Charges one request to its address, unless that is banned.
+    pub(crate) fn charge_address(&self, ip: IpAddr, now: Millis) -> Ruling {
+        let policies = self.policies.load();
+        let narrow = Key(Prefix::narrow(ip).key());
+        let mut asks = Vec::with_capacity(4);
+        asks.push(Ask::new(narrow, ADDRESS, policies.address));
+        asks.extend(Prefix::wide(ip).map(|wide| Ask::new(Key(wide.key()), NETWORK, policies.network)));
+        let admission = self.ground.state.admit(narrow, &mut asks, 1, now);
+        self.counted(admission);
+        Ruling { asks, admission, now }
+    }
+
+    /// Charges one request to its user and his tenant, both or neither, unless the user is banned. `address` is what was
+    /// said before.
+    pub(crate) fn charge_principal(&self, who: &Principal, address: Ruling, now: Millis) -> Ruling {
+        let policies = self.policies.load();
+        let Some(policy) = policies.tier(who.tier) else { return address };
+        let user = Key(who.user.as_u128());
+        let mut asks = [Ask::new(user, USER, policy.user), Ask::new(Key(who.tenant.as_u128()), TENANT, policy.tenant)];
+        let admission = self.ground.state.admit(user, &mut asks, 1, now);
+        self.counted(admission);
+        let Ruling { asks: mut all, .. } = address;
+        all.extend(asks);
+        Ruling { asks: all, admission, now }
+    }
+
+    /// Notes that an address tried something no honest client does; many of these lead to a ban.
+    pub(crate) fn suspect(&self, ip: Option<IpAddr>, now: Millis) {
+        let Some(ip) = ip else { return };
+        if self.ground.state.count_refusal(Key(Prefix::narrow(ip).key()), now).is_some() {
+            count(&self.ground.metrics.limit_decisions, "decision", "ban_began");
+        }
+    }
+
+    /// Writes `RateLimit-Policy` and `RateLimit`: the same fields on success and on refusal.
+    pub(crate) fn describe(&self, ruling: &Ruling, tier: Option<Tier>, headers: &mut HeaderMap) {
+        let policies = self.policies.load();
+        let wide = usize::from(ruling.asks.iter().any(|ask| ask.limit.name == NETWORK));
+        let known = match tier.and_then(|tier| policies.tier(tier)) {
+            Some(policy) => policy.header.get(wide),
+            None => policies.public.get(wide),
+        };
+        if let Some(Some(value)) = known {
+            headers.insert(fields::POLICY, value.clone());
+        }
+        if let Some(value) = fields::state(&ruling.asks) {
+            headers.insert(fields::STATE, value);
+        }
+    }
+
+    /// Charges a login before its password is hashed: (account, network), account, network, tenant, all or none. A known
+    /// device has a bucket of its own instead of the account's and the network's, so that nobody's failures elsewhere
+    /// keep its owner out.
+    ///
+    /// # Errors
+    /// `limit.quota_exceeded` with the wait; the same for an account that does not exist.
+    pub(crate) fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charge, Refusal> {
+        let policies = self.policies.load();
+        let [account_network, account, network, tenant] = policies.login;
+        let keys = self.ground.state.keys();
+        let (slug, name) = (attempt.tenant.as_bytes(), attempt.account.as_bytes());
+        let mut asks = Vec::with_capacity(4);
+        if let Some(device) = &attempt.device {
+            asks.push(Ask::new(keys.key(&[b"login.device", slug, name, device]), "login-device", policies.device));
+        } else {
+            if let Some(ip) = attempt.ip {
+                let prefix = Prefix::narrow(ip).to_bytes();
+                asks.push(Ask::new(keys.key(&[b"login.here", slug, name, &prefix]), "login-here", account_network));
+                asks.push(Ask::new(keys.key(&[b"login.network", &prefix]), "login-network", network));
+            }
+            asks.push(Ask::new(keys.key(&[b"login.account", slug, name]), "login-account", account));
+            asks.push(Ask::new(keys.key(&[b"login.tenant", slug]), "login-tenant", tenant));
+        }
+        let now = self.ground.now();
+        let verdict = self.ground.state.take(&mut asks, 1, now);
+        let admission = match verdict {
+            Verdict::Admit => return Ok(Charge(asks)),
+            Verdict::Deny { retry_after } => Admission::Limited { retry_after },
+            Verdict::Never => Admission::Impossible,
+        };
+        self.counted(admission);
+        Err(Ruling { asks, admission, now }.refusal().unwrap_or_else(|| Code::QuotaExceeded.into()))
+    }
+
+    /// Gives a login's charge back: it was no failure.
+    pub(crate) fn refund_login(&self, charge: &Charge) {
+        self.ground.state.refund(&charge.0, 1, self.ground.now());
+    }
+
+    /// The counters of a failed login as they now stand, for the database.
+    pub(crate) fn failures(&self, charge: &Charge) -> Vec<FailureRow> {
+        let updated_at = self.ground.now();
+        let row = |ask: &Ask| {
+            let tat = self.ground.state.tat_of(ask.key)?;
+            let tat = i64::from_ne_bytes(tat.to_bits().to_ne_bytes());
+            Some(FailureRow { key: ask.key.0.to_be_bytes().to_vec(), tat, updated_at })
+        };
+        charge.0.iter().filter_map(row).collect()
+    }
+
+    fn counted(&self, admission: Admission) {
+        let word = match admission {
+            Admission::Admitted => "admitted",
+            Admission::Limited { .. } | Admission::Impossible => "denied",
+            Admission::Banned { .. } => "banned",
+            Admission::BanBegan { .. } => "ban_began",
+        };
+        count(&self.ground.metrics.limit_decisions, "decision", word);
+    }
+}
+
+impl Ruling {
+    /// The refusal, when the answer is no.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let limited = |wait: Option<Duration>| {
+            let mut refusal = Refusal::new(Code::QuotaExceeded);
+            refusal.retry_after = wait;
+            refusal.violated_policies = fields::violated(&self.asks);
+            refusal
+        };
+        match self.admission {
+            Admission::Admitted => None,
+            Admission::Limited { retry_after } => Some(limited(Some(retry_after))),
+            Admission::Impossible => Some(limited(None)),
+            Admission::Banned { until } | Admission::BanBegan { until } => {
+                Some(Refusal::new(Code::AbnormalUsage).retry_after(until.since(self.now)))
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The library from outside.
+
+mod compile_fail;
+mod router;

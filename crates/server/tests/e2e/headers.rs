@@ -1,0 +1,81 @@
+//! Headers for browsers, on every answer there is.
+
+use bartizan_testkit::{Answer, passphrase};
+use http::Method;
+use serde_json::json;
+
+use crate::{launch, server};
+
+/// What must be on whatever leaves the API.
+pub(crate) fn complete(what: &str, answer: &Answer) {
+    let expect = |name: &str, value: &str| assert_eq!(answer.header(name), value, "{what}: {:?}", answer.headers);
+    expect("x-content-type-options", "nosniff");
+    expect("referrer-policy", "no-referrer");
+    expect("cross-origin-resource-policy", "same-origin");
+    expect("x-frame-options", "DENY");
+    let csp = answer.header("content-security-policy");
+    assert!(csp.contains("default-src 'none'") && csp.contains("frame-ancestors 'none'"), "{what}: {csp:?}");
+    assert!(!csp.contains("unsafe"), "{what}: {csp}");
+    assert!(!answer.header("cache-control").is_empty(), "{what}");
+    assert!(!answer.header("permissions-policy").is_empty(), "{what}");
+    assert!(answer.header("x-request-id").starts_with("req_"), "{what}");
+    for unwanted in ["server", "x-powered-by", "x-xss-protection", "expect-ct", "feature-policy", "pragma", "via"] {
+        assert!(answer.headers.get(unwanted).is_none(), "{what}: {unwanted}");
+    }
+    if !answer.body.is_empty() {
+        assert!(!answer.header("content-type").is_empty(), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_answer_carries_them() {
+    let server =
+        launch().set("LIMITS__TIERS__FREE__PER_MINUTE", "1").set("LIMITS__TIERS__FREE__BURST", "2").start().await;
+    let (client, user) = (server.client(), server.signup("globex").await.client);
+    let login = json!({ "tenant": "acme", "email": "a@acme.example", "password": passphrase("x") }).to_string();
+    let json = Some("application/json");
+    let cases = [
+        (200, user.get("/v1/whoami").await),
+        (404, user.get("/v1/users/usr_0190a0a0a0a07000800000000000dead").await),
+        (429, user.get("/v1/whoami").await),
+        (200, client.get("/.well-known/jwks.json").await),
+        (200, client.get("/openapi.json").await),
+        (401, client.get("/v1/whoami").await),
+        (401, client.send(Method::POST, "/v1/login", json, login).await),
+        (404, client.get("/nothing").await),
+        (405, client.delete("/v1/login").await),
+        (415, client.send(Method::POST, "/v1/login", Some("text/plain"), "x").await),
+        (400, client.send(Method::POST, "/v1/login", json, "{").await),
+        (422, client.send(Method::POST, "/v1/login", json, "{}").await),
+    ];
+    for (status, answer) in cases {
+        assert_eq!(answer.status, status, "{answer:?}");
+        complete(&status.to_string(), &answer);
+    }
+}
+
+#[tokio::test]
+async fn private_answers_are_not_stored_anywhere() {
+    let server = server().await;
+    let owner = server.owner().await.client;
+    for path in ["/v1/whoami", "/v1/me", "/v1/users", "/v1/sessions", "/v1/tenant", "/v1/audit"] {
+        assert!(owner.get(path).await.expect(200).header("cache-control").contains("no-store"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn plain_http_promises_no_tls() {
+    let server = server().await;
+    assert_eq!(server.client().get("/v1/whoami").await.header("strict-transport-security"), "");
+}
+
+#[tokio::test]
+async fn the_request_id_is_the_servers_own_and_stands_in_the_problem() {
+    let server = server().await;
+    let forged = "req_00000000000000000000000000000000";
+    let answer = server.client().with("x-request-id", forged).get("/v1/whoami").await.problem(401);
+    assert_ne!(answer.header("x-request-id"), forged);
+    assert_eq!(answer.text("instance"), answer.header("x-request-id"));
+    let next = server.client().get("/v1/whoami").await;
+    assert_ne!(next.header("x-request-id"), answer.header("x-request-id"));
+}

@@ -1,0 +1,44 @@
+//! What a stranger can see of the whole program, one file a noun. Each test starts the real binary in a directory of
+//! its own and knows nothing of its inside: these are the acceptance tests of the HTTP contract.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: to panic with a clear message is their purpose"
+)]
+
+mod accounts;
+mod audit;
+mod browser;
+mod dev;
+mod faults;
+mod findings;
+mod headers;
+mod idempotency;
+mod input;
+mod limits;
+mod operator;
+mod ops;
+mod scanners;
+mod secrets;
+mod sessions;
+mod table;
+mod tokens;
+
+use bartizan_testkit::{Launch, Server};
+
+/// A server about to be started.
+fn launch() -> Launch {
+    Launch::new(env!("CARGO_BIN_EXE_bartizan"))
+}
+
+/// A running server whose limits are out of the way.
+async fn server() -> Server {
+    launch().start().await
+}
+
+/// The root of the repository.
+fn repository() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}

@@ -1,0 +1,91 @@
+//! The operator's commands against a running server.
+
+use serde_json::Value;
+
+use crate::server;
+
+#[tokio::test]
+async fn a_tier_change_acts_on_the_next_request() {
+    let server = crate::launch()
+        .set("LIMITS__TIERS__FREE__PER_MINUTE", "1")
+        .set("LIMITS__TIERS__FREE__BURST", "2")
+        .start()
+        .await;
+    let user = server.signup("globex").await.client;
+    drop(user.get("/v1/whoami").await.expect(200));
+    drop(user.get("/v1/whoami").await.expect(200));
+    drop(user.get("/v1/whoami").await.expect(429));
+    drop(server.operate(&["tenant", "set-tier", "globex", "enterprise"]).await.success());
+    drop(user.get("/v1/tenant").await.expect(200));
+}
+
+#[tokio::test]
+async fn he_sees_and_makes_tenants_and_users() {
+    let server = server().await;
+    drop(server.signup("globex").await);
+    let tenants = server.operate(&["tenant", "ls"]).await.success().json().to_string();
+    assert!(tenants.contains("acme") && tenants.contains("globex"), "{tenants}");
+    let users = server.operate(&["user", "ls", "globex"]).await.success().json().to_string();
+    assert!(users.contains("owner@globex.example") && !users.contains(&server.email), "{users}");
+}
+
+#[tokio::test]
+async fn a_user_he_disables_is_out_on_the_next_request() {
+    let server = server().await;
+    let user = server.signup("globex").await;
+    drop(server.operate(&["user", "disable", "globex", "owner@globex.example"]).await.success());
+    drop(user.client.get("/v1/whoami").await.problem(401));
+}
+
+#[tokio::test]
+async fn a_session_he_revokes_is_out_on_the_next_request() {
+    let server = server().await;
+    let user = server.signup("globex").await;
+    let session = user.client.get("/v1/whoami").await.expect(200).text("session");
+    let list = server.operate(&["session", "ls", "globex", "owner@globex.example"]).await.success().json().to_string();
+    assert!(list.contains(&session), "{list}");
+    drop(server.operate(&["session", "revoke", "globex", &session]).await.success());
+    drop(user.client.get("/v1/whoami").await.problem(401));
+}
+
+#[tokio::test]
+async fn a_blocked_network_is_refused_before_anything_else() {
+    let server = server().await;
+    let owner = server.owner().await.client;
+    let added = server.operate(&["block", "add", "127.0.0.0/8", "--reason", "test"]).await.success().json();
+    drop(owner.get("/v1/whoami").await.refused(403, "access.address_blocked"));
+    drop(server.client().get("/.well-known/jwks.json").await.refused(403, "access.address_blocked"));
+    let listed = server.operate(&["block", "ls"]).await.success().json().to_string();
+    assert!(listed.contains("127.0.0.0/8"), "{listed}");
+    let id = added["id"].as_str().map(str::to_owned).unwrap_or_else(|| panic!("no id in {added}"));
+    drop(server.operate(&["block", "rm", &id]).await.success());
+    drop(owner.get("/v1/whoami").await.expect(200));
+}
+
+#[tokio::test]
+async fn he_reads_the_trail_and_his_own_deeds_are_in_it() {
+    let server = server().await;
+    drop(server.operate(&["tenant", "set-tier", "acme", "enterprise"]).await.success());
+    let trail = server.operate(&["audit", "tail"]).await.success().stdout;
+    assert!(trail.contains("tenant.tier_changed") && trail.contains("operator"), "{trail}");
+    assert!(!trail.contains(&server.email), "{trail}");
+}
+
+#[tokio::test]
+async fn without_a_server_his_commands_say_what_to_do() {
+    let mut server = server().await;
+    server.kill9().await;
+    let finished = server.operate(&["tenant", "ls"]).await.refused(&["bartizan"]);
+    assert_eq!(finished.code, Some(4));
+}
+
+#[tokio::test]
+async fn the_routes_are_printed_with_who_may_and_why_not() {
+    let routes = crate::launch().command(&["routes", "--json"]).await.success().json();
+    let rows = routes.as_array().cloned().or_else(|| routes["routes"].as_array().cloned()).expect("rows");
+    assert!(rows.len() > 15, "{} rows", rows.len());
+    let text = Value::Array(rows).to_string();
+    for path in ["/v1/signup", "/v1/login", "/v1/token/refresh", "/v1/whoami", "/v1/users/{id}", "/v1/audit"] {
+        assert!(text.contains(path), "no {path}");
+    }
+}

@@ -1,0 +1,171 @@
+//! Effects in force: what a node must remember until the last token it can touch has expired.
+
+use std::str::FromStr;
+
+use bartizan_core::audit::{AuditEvent, Effect, effects};
+use bartizan_core::time::Millis;
+
+use crate::db::{Conn, EFFECT_LIFE, Tx};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::scope::{Border, PlatformScope};
+use crate::sql::statements;
+use crate::value::{args, rows};
+
+rows! {
+    /// Some thousands of effects; each text holds one column of all of them, separated by spaces.
+    Part {
+        /// The last number; `None` when there is nothing left.
+        last: Option<i64>,
+        /// The numbers.
+        seq: Option<String>,
+        /// The kinds.
+        kind: Option<String>,
+        /// The ids they speak of.
+        subject: Option<String>,
+        /// Epochs and tiers; often empty.
+        value: Option<String>,
+        /// The moments until which they matter.
+        until: Option<String>,
+    }
+}
+
+statements! {
+    global APPEND = "INSERT INTO effects (event_id, kind, subject, value, until) VALUES ($1, $2, $3, $4, $5)";
+    // Thousands of effects in a few texts: row by row, the hand-over between threads would cost more than the reading,
+    // and one text of whole lines would cost twice as much to put together.
+    global IN_FORCE = "SELECT MAX(seq), string_agg(CAST(seq AS TEXT), ' '), string_agg(kind, ' '), \
+        string_agg(subject, ' '), string_agg(value, ' '), string_agg(CAST(until AS TEXT), ' ') \
+        FROM (SELECT seq, kind, subject, value, until FROM effects WHERE seq > $1 AND until > $2 ORDER BY seq LIMIT $3) \
+        AS part";
+    global @quiet PRUNE = "DELETE FROM effects WHERE seq IN (SELECT seq FROM effects WHERE until <= $1 LIMIT $2)";
+}
+
+/// Effects read in one go.
+const CHUNK: u32 = 4096;
+
+/// Writes the effects of `event`, each with the moment until which it matters.
+pub(crate) async fn append<S: Border>(
+    conn: &mut Conn<S>,
+    event: &AuditEvent,
+) -> Result<Vec<(Effect, Millis)>, StoreError> {
+    let mut written = Vec::new();
+    for effect in effects(&event.kind) {
+        let (kind, subject, value, until) = spell(effect, event.at);
+        conn.run(APPEND, args![event.id, kind, subject, value, until]).await?;
+        written.push((effect, until));
+    }
+    Ok(written)
+}
+
+/// The effects in force at `now`, in order.
+pub(crate) async fn in_force(conn: &mut Conn<PlatformScope>, now: Millis) -> Result<Vec<(Effect, Millis)>, StoreError> {
+    let mut all = Vec::new();
+    let mut after = 0i64;
+    while let Some(part) = conn.row::<Part>(IN_FORCE, args![after, now, CHUNK]).await? {
+        let Some(last) = part.last else { break };
+        let start = all.len();
+        read_part(&part, &mut all)
+            .ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt).detail("an effect this program cannot read"))?;
+        // The order inside an aggregate is not promised; the last of two tiers must win.
+        if let Some(part) = all.get_mut(start..) {
+            part.sort_unstable_by_key(|(seq, ..)| *seq);
+        }
+        after = last;
+    }
+    Ok(all.into_iter().map(|(_, effect, until)| (effect, until)).collect())
+}
+
+/// Takes the columns of a part to pieces in step; `None` when they do not match or one is unreadable.
+fn read_part(part: &Part, all: &mut Vec<(i64, Effect, Millis)>) -> Option<()> {
+    let mut kind = part.kind.as_deref()?.split(' ');
+    let mut subject = part.subject.as_deref()?.split(' ');
+    let mut value = part.value.as_deref()?.split(' ');
+    let mut until = part.until.as_deref()?.split(' ');
+    for seq in part.seq.as_deref()?.split(' ') {
+        let until = Millis(parsed(until.next()?)?);
+        all.push((parsed(seq)?, read(kind.next()?, subject.next()?, value.next()?, until)?, until));
+    }
+    // Nothing may be left over: a column with a space in it would shift all that follow.
+    [kind, subject, value, until].iter_mut().all(|column| column.next().is_none()).then_some(())
+}
+
+/// Removes effects no live token can feel any more.
+pub(crate) async fn prune(tx: &mut Tx<PlatformScope>, now: Millis, limit: u32) -> Result<u64, StoreError> {
+    tx.run(PRUNE, args![now, limit]).await
+}
+
+fn spell(effect: Effect, at: Millis) -> (&'static str, String, String, Millis) {
+    let until = at + EFFECT_LIFE;
+    match effect {
+        Effect::EndSession(session) => ("session", session.to_string(), String::new(), until),
+        // Ends with the token, which by then nobody accepts anyway.
+        Effect::EndToken(token, expires) => ("token", token.to_string(), String::new(), expires),
+        Effect::RaiseUserEpoch(user, epoch) => ("user_epoch", user.to_string(), epoch.to_string(), until),
+        Effect::RaiseTenantEpoch(tenant, epoch) => ("tenant_epoch", tenant.to_string(), epoch.to_string(), until),
+        Effect::SetTier(tenant, tier) => ("tier", tenant.to_string(), tier.to_string(), until),
+    }
+}
+
+fn parsed<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+fn read(kind: &str, subject: &str, value: &str, until: Millis) -> Option<Effect> {
+    Some(match kind {
+        "session" => Effect::EndSession(parsed(subject)?),
+        "token" => Effect::EndToken(parsed(subject)?, until),
+        "user_epoch" => Effect::RaiseUserEpoch(parsed(subject)?, parsed(value)?),
+        "tenant_epoch" => Effect::RaiseTenantEpoch(parsed(subject)?, parsed(value)?),
+        "tier" => Effect::SetTier(parsed(subject)?, parsed(value)?),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bartizan_core::id::{SessionId, TenantId, TokenId, UserId};
+    use bartizan_core::principal::Tier;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_effect() -> impl Strategy<Value = Effect> {
+        let tier = prop::sample::select(Tier::ALL.to_vec());
+        prop_oneof![
+            any::<u128>().prop_map(|id| Effect::EndSession(SessionId::from_u128(id))),
+            (any::<u128>(), any::<i64>()).prop_map(|(id, at)| Effect::EndToken(TokenId::from_u128(id), Millis(at))),
+            (any::<u128>(), any::<u64>()).prop_map(|(id, epoch)| Effect::RaiseUserEpoch(UserId::from_u128(id), epoch)),
+            (any::<u128>(), any::<u64>())
+                .prop_map(|(id, epoch)| Effect::RaiseTenantEpoch(TenantId::from_u128(id), epoch)),
+            (any::<u128>(), tier).prop_map(|(id, tier)| Effect::SetTier(TenantId::from_u128(id), tier)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_spelled_is_read_back(effects in prop::collection::vec((any_effect(), any::<i64>()), 1..20)) {
+            let spelled: Vec<_> = effects.iter().map(|(effect, at)| spell(*effect, Millis(*at))).collect();
+            let column = |text: &dyn Fn(usize) -> String| Some((0..spelled.len()).map(text).collect::<Vec<_>>().join(" "));
+            let part = Part {
+                last: Some(0),
+                seq: column(&|n| n.to_string()),
+                kind: column(&|n| spelled[n].0.to_owned()),
+                subject: column(&|n| spelled[n].1.clone()),
+                value: column(&|n| spelled[n].2.clone()),
+                until: column(&|n| spelled[n].3.0.to_string()),
+            };
+            let mut all = Vec::new();
+            prop_assert_eq!(read_part(&part, &mut all), Some(()));
+            let expected: Vec<_> = effects.iter().zip(&spelled).enumerate().map(|(n, (e, s))| (n as i64, e.0, s.3)).collect();
+            prop_assert_eq!(all, expected);
+
+            let shifted = Part { value: part.value.map(|text| format!("{text} 1")), ..part };
+            prop_assert_eq!(read_part(&shifted, &mut Vec::new()), None);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(kind in ".*", subject in ".*", value in ".*") {
+            let _ = read(&kind, &subject, &value, Millis(0));
+        }
+    }
+}

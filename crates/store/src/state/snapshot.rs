@@ -1,0 +1,327 @@
+//! The counters on disk, so that a restart is no amnesty.
+//!
+//! One file, whole each time: written beside the old one, synced, and moved over it, so that there is always one
+//! complete snapshot, whatever happens in between. All numbers are big-endian.
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 8 | `BZLIMITS` |
+//! | 4 | format, now 1 |
+//! | 4 | zero |
+//! | 8 | fingerprint of the secret the keys were made with |
+//! | 8 | when it was written, milliseconds since 1970 |
+//! | 8 | longest time any quota takes to drain, milliseconds |
+//! | 24 each | key, time at which its bucket is empty |
+//! | 32 each | key of a ban record, its refusals, its end and level |
+//! | 8 + 8 | number of counters, of ban records |
+//! | 32 | HMAC-SHA-256 of everything before |
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bartizan_core::limit::{Key, KeyMaker, KeyedDigest, Tat};
+use bartizan_core::time::Millis;
+
+use super::bans::{Bans, Record};
+use super::limits::Limits;
+
+const MAGIC: [u8; 8] = *b"BZLIMITS";
+const FORMAT: u32 = 1;
+const HEAD: usize = 40;
+const COUNTER: usize = 24;
+const BAN: usize = 32;
+const TAIL: usize = 16 + 32;
+
+/// What a snapshot wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snapshot {
+    /// A new file is in place.
+    Written {
+        /// Its length in bytes.
+        bytes: u64,
+    },
+    /// Nothing was counted since the last one; the file was left alone.
+    Unchanged,
+}
+
+/// What was found at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// No snapshot: a first start.
+    Nothing,
+    /// The counters are back.
+    Counters {
+        /// How many were still of use.
+        keys: usize,
+        /// How many did not fit under `max_keys` and are lost; zero unless that setting was lowered.
+        dropped: usize,
+        /// How long ago they were written; zero after a clock set back.
+        age: Duration,
+    },
+    /// The file could not be used. It was moved to where the path says, and every counter starts empty: see
+    /// [`EmbeddedState::assume_spent`](super::EmbeddedState::assume_spent) for the strict alternative.
+    SetAside {
+        /// Why.
+        flaw: Flaw,
+        /// Where the file is now.
+        moved_to: PathBuf,
+    },
+}
+
+/// Why a snapshot cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Flaw {
+    /// Not a snapshot at all.
+    #[error("it is not a snapshot of limits")]
+    NotASnapshot,
+    /// From another version.
+    #[error("it has a format this version does not know")]
+    UnknownFormat,
+    /// Made under another secret, so its keys mean nothing here.
+    #[error("it was made with another installation's secret")]
+    Foreign,
+    /// Cut short or changed.
+    #[error("it is damaged")]
+    Damaged,
+}
+
+pub(super) fn save(path: &Path, limits: &Limits, bans: &Bans, keys: &KeyMaker, now: Millis) -> io::Result<u64> {
+    let beside = with_suffix(path, ".new");
+    let written = create(&beside).and_then(|file| {
+        let (file, bytes) = write_to(file, limits, bans, keys, now)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        sync_directory(path)?;
+        Ok(bytes)
+    });
+    if written.is_err() {
+        // The old snapshot stays what it was. What is left of the new one is in the way of the next try at most.
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Writes a whole snapshot to `to`; gives it back with the number of bytes written.
+pub(super) fn write_to<W: Write>(
+    to: W,
+    limits: &Limits,
+    bans: &Bans,
+    keys: &KeyMaker,
+    now: Millis,
+) -> io::Result<(W, u64)> {
+    let mut sink = Sealing { to: io::BufWriter::with_capacity(1 << 16, to), digest: keys.digest(), bytes: 0 };
+    sink.put(&MAGIC)?;
+    sink.put(&FORMAT.to_be_bytes())?;
+    sink.put(&[0; 4])?;
+    sink.put(&keys.fingerprint())?;
+    sink.put(&now.0.to_be_bytes())?;
+    let longest = u64::try_from(limits.longest().as_millis()).unwrap_or(u64::MAX);
+    sink.put(&longest.to_be_bytes())?;
+    let (mut counters, mut records) = (0u64, 0u64);
+    // One shard at a time, copied out under its lock and written without it.
+    let mut copy: Vec<u8> = Vec::new();
+    for shard in 0..limits.shards.shard_count() {
+        copy.clear();
+        if let Some(shard) = limits.shards.read(shard) {
+            for (key, tat) in shard.0.live(now) {
+                copy.extend_from_slice(&key.to_be_bytes());
+                copy.extend_from_slice(&tat.map_or(0, Tat::to_bits).to_be_bytes());
+                counters += 1;
+            }
+        }
+        sink.put(&copy)?;
+    }
+    for shard in 0..bans.records.shard_count() {
+        copy.clear();
+        if let Some(shard) = bans.records.read(shard) {
+            for (key, record) in shard.0.live(now) {
+                let (denials, packed) = record.parts();
+                copy.extend_from_slice(&key.to_be_bytes());
+                copy.extend_from_slice(&denials.to_be_bytes());
+                copy.extend_from_slice(&packed.to_be_bytes());
+                records += 1;
+            }
+        }
+        sink.put(&copy)?;
+    }
+    sink.put(&counters.to_be_bytes())?;
+    sink.put(&records.to_be_bytes())?;
+    sink.seal()
+}
+
+/// Writes and digests at once.
+struct Sealing<W: Write> {
+    to: io::BufWriter<W>,
+    digest: KeyedDigest,
+    bytes: u64,
+}
+
+impl<W: Write> Sealing<W> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.digest.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.to.write_all(bytes)
+    }
+
+    fn seal(mut self) -> io::Result<(W, u64)> {
+        self.to.write_all(&self.digest.finish())?;
+        let to = self.to.into_inner().map_err(io::IntoInnerError::into_error)?;
+        Ok((to, self.bytes + 32))
+    }
+}
+
+pub(super) fn load(path: &Path, limits: &Limits, bans: &Bans, keys: &KeyMaker, now: Millis) -> io::Result<Restored> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored::Nothing),
+        Err(error) => return Err(error),
+    };
+    // Read twice rather than held in memory: nothing is believed before the seal is checked.
+    let checked = match check(&file, keys)? {
+        Ok(checked) => checked,
+        Err(flaw) => {
+            let moved_to = with_suffix(path, &format!(".corrupt-{}", now.0));
+            fs::rename(path, &moved_to)?;
+            return Ok(Restored::SetAside { flaw, moved_to });
+        }
+    };
+    restore(&file, checked, limits, bans, now)
+}
+
+struct Checked {
+    written: Millis,
+    longest: Duration,
+    counters: u64,
+    records: u64,
+}
+
+fn check(mut file: &File, keys: &KeyMaker) -> io::Result<Result<Checked, Flaw>> {
+    let length = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(1 << 16, &mut file);
+    if length < (HEAD + TAIL) as u64 {
+        let mut start = Vec::new();
+        reader.take(MAGIC.len() as u64).read_to_end(&mut start)?;
+        let ours = !start.is_empty() && MAGIC.starts_with(&start);
+        return Ok(Err(if ours { Flaw::Damaged } else { Flaw::NotASnapshot }));
+    }
+    let mut digest = keys.digest();
+    let mut head = Numbers(&mut reader, &mut digest);
+    let (magic, format, fingerprint) = (head.bytes()?, head.bytes::<4>()?, (head.bytes::<4>()?, head.bytes()?).1);
+    if magic != MAGIC {
+        return Ok(Err(Flaw::NotASnapshot));
+    }
+    if u32::from_be_bytes(format) != FORMAT {
+        return Ok(Err(Flaw::UnknownFormat));
+    }
+    if fingerprint != keys.fingerprint() {
+        return Ok(Err(Flaw::Foreign));
+    }
+    let (written, longest) = (Millis(head.number()?.cast_signed()), Duration::from_millis(head.number()?));
+    let mut left = length - (HEAD + TAIL) as u64;
+    let mut piece = [0u8; 1 << 13];
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(piece.len()).min(piece.len());
+        let Some(piece) = piece.get_mut(..wanted) else { break };
+        reader.read_exact(piece)?;
+        digest.update(piece);
+        left -= wanted as u64;
+    }
+    let mut tail = Numbers(&mut reader, &mut digest);
+    let (counters, records) = (tail.number()?, tail.number()?);
+    let mut seal = [0; 32];
+    reader.read_exact(&mut seal)?;
+    let expected = u128::from(counters) * COUNTER as u128 + u128::from(records) * BAN as u128;
+    // A checksum rather than a defence: whoever can write here owns the server. So no constant time is needed.
+    if seal != digest.finish() || u128::from(length) != expected + (HEAD + TAIL) as u128 {
+        return Ok(Err(Flaw::Damaged));
+    }
+    Ok(Ok(Checked { written, longest, counters, records }))
+}
+
+fn restore(mut file: &File, checked: Checked, limits: &Limits, bans: &Bans, now: Millis) -> io::Result<Restored> {
+    io::Seek::seek(&mut file, io::SeekFrom::Start(HEAD as u64))?;
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let mut numbers = Plain(&mut reader);
+    // After a clock set back what was left to wait is kept, rather than the moment.
+    let back = checked.written.since(now);
+    limits.remember_longest(checked.longest);
+    let (mut keys, mut dropped) = (0, 0);
+    for _ in 0..checked.counters {
+        let (key, tat) = (Key(numbers.key()?), Tat::from_bits(numbers.number()?));
+        let Some(tat) = tat.and_then(|tat| tat.earlier(back)).filter(|tat| tat.empty_at() > now) else { continue };
+        if limits.restore(key, tat, now) {
+            keys += 1;
+        } else {
+            dropped += 1;
+        }
+    }
+    for _ in 0..checked.records {
+        let (key, denials, packed) = (Key(numbers.key()?), numbers.number()?, numbers.number()?);
+        bans.restore(key, Record::from_parts(Tat::from_bits(denials), packed).earlier(back).mended(now), now);
+    }
+    Ok(Restored::Counters { keys, dropped, age: now.since(checked.written) })
+}
+
+/// Reads fixed-size pieces and digests them.
+struct Numbers<'a, R>(&'a mut R, &'a mut KeyedDigest);
+
+impl<R: Read> Numbers<'_, R> {
+    fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.0.read_exact(&mut bytes)?;
+        self.1.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn number(&mut self) -> io::Result<u64> {
+        self.bytes().map(u64::from_be_bytes)
+    }
+}
+
+/// Reads fixed-size pieces that were checked before.
+struct Plain<'a, R>(&'a mut R);
+
+impl<R: Read> Plain<'_, R> {
+    fn number(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact(&mut bytes)?;
+        Ok(u64::from_be_bytes(bytes))
+    }
+
+    fn key(&mut self) -> io::Result<u128> {
+        let mut bytes = [0; 16];
+        self.0.read_exact(&mut bytes)?;
+        Ok(u128::from_be_bytes(bytes))
+    }
+}
+
+/// A new file that only we may read. Whatever a crash left there is removed first, so nothing is written through a link.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes the move itself durable. Only Unix lets a directory be synced.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
