@@ -47,6 +47,10 @@ pub fn run(
 
 fn carry_out(cli: Cli, environment: Vec<(OsString, OsString)>) -> Result<(), Stop> {
     let form = if cli.json { Form::Json } else { Form::Text };
+    if let (Verb::Dev { .. }, Some(_)) = (&cli.verb, &cli.config) {
+        let stop = Stop::new(Exit::Usage, "`dev` uses the configuration in its directory");
+        return Err(stop.hint("Name the directory with --dir instead of the file with --config."));
+    }
     let sources = Sources { file: file(cli.config, &environment), environment, flags: Vec::new() };
     match cli.verb {
         Verb::Init { dir } => {

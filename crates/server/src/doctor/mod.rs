@@ -231,7 +231,7 @@ pub async fn grade(url: &str, authorities: Option<&Path>, form: Form) -> Result<
         )?,
         Form::Text => {
             for test in &graded.tests {
-                show::out(&format!("{:+4}  {:26}  {}\n", test.points, test.name, test.found))?;
+                show::out(&format!("{:+4}  {:29}  {}\n", test.points, test.name, test.found))?;
             }
             show::out(&format!("\ngrade {}, score {}\n", graded.letter, graded.score))?;
         }
