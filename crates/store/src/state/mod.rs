@@ -233,6 +233,7 @@ impl EmbeddedState {
     pub fn snapshot(&self, path: &Path, now: Millis) -> io::Result<Snapshot> {
         let mut last = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = *last == LastSnapshot::Missing;
+        changed |= self.bans.dirty.swap(false, Ordering::Relaxed);
         for shard in 0..self.limits.shards.shard_count() {
             if let Some(mut shard) = self.limits.shards.write(shard) {
                 changed |= std::mem::take(&mut shard.beside().dirty);

@@ -82,6 +82,35 @@ fn several_keys_are_charged_together_or_not_at_all_by_many_threads() {
 }
 
 #[test]
+fn upkeep_beside_the_traffic_loses_no_charge() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, path) = (state(8_000), dir.path().join("limits"));
+    let admitted = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u128 {
+            let (state, admitted) = (&state, &admitted);
+            scope.spawn(move || {
+                for n in 0..2_000u128 {
+                    let victim = Ask::new(Key(1 + n % 10), "user", per_minute(50));
+                    let newcomer = Ask::new(Key(thread << 80 | n << 20 | 77), "address", per_minute(50));
+                    admitted
+                        .fetch_add(u32::from(state.take(&mut [victim, newcomer], 1, NOW).admits()), Ordering::Relaxed);
+                }
+            });
+        }
+        for _ in 0..20 {
+            state.sweep(NOW);
+            state.snapshot(&path, NOW).unwrap();
+        }
+    });
+    assert_eq!(admitted.load(Ordering::Relaxed), 10 * 50);
+    state.snapshot(&path, NOW).unwrap();
+    let after = self::state(8_000);
+    after.load(&path, NOW).unwrap();
+    assert!((1..=10).all(|key| !take(&after, key, per_minute(50), NOW).admits()));
+}
+
+#[test]
 fn a_full_table_never_frees_a_limited_key() {
     let state = state(64);
     for _ in 0..10 {
@@ -194,6 +223,10 @@ fn counters_and_bans_survive_a_restart() {
     assert_eq!(before.snapshot(&path, NOW).unwrap(), Snapshot::Written { bytes });
     assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
     assert_eq!(before.snapshot(&path, NOW).unwrap(), Snapshot::Unchanged);
+    // A ban or a pardon without any traffic is worth a snapshot too.
+    before.ban(Key(4), Duration::from_secs(600), NOW);
+    before.pardon(Key(4));
+    assert_eq!(before.snapshot(&path, NOW).unwrap(), Snapshot::Written { bytes });
     #[cfg(unix)]
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions()) & 0o777, 0o600);
 
