@@ -172,6 +172,7 @@ mod tests {
 
     /// An independent parser reads what is written. Needs Python with `http-sfv`; says so when it is not there.
     #[test]
+    #[allow(clippy::print_stderr)]
     fn an_independent_parser_reads_the_fields() {
         let mut limits = [limit("a\"b", 7, 1500, 3), limit("user", 60, 60_000, 60)];
         take_all(&mut limits, 2, Millis(0));

@@ -136,13 +136,15 @@ pub struct Limit {
     pub state: Option<Tat>,
     /// What this limit said. In a call that another limit refused, an admitting limit shows its uncharged state.
     pub decision: Decision,
+    /// The state before the call, while it is not certain that all limits admit.
+    before: Option<Tat>,
 }
 
 impl Limit {
     /// A limit that was not asked yet, with an empty bucket.
     pub fn new(name: &'static str, quota: Quota) -> Self {
         let decision = Decision { verdict: Verdict::Admit, remaining: quota.burst(), reset: Duration::ZERO };
-        Self { name, quota, state: None, decision }
+        Self { name, quota, state: None, decision, before: None }
     }
 
     /// Whether this limit said no.
@@ -168,16 +170,16 @@ impl AsMut<Limit> for Limit {
 pub fn take_all<L: AsMut<Limit>>(limits: &mut [L], cost: u32, now: Millis) -> Verdict {
     let mut verdict = Verdict::Admit;
     for limit in limits.iter_mut().map(AsMut::as_mut) {
-        limit.decision = take(limit.state, &limit.quota, cost, now).1;
+        limit.before = limit.state;
+        (limit.state, limit.decision) = take(limit.before, &limit.quota, cost, now);
         verdict = harder(verdict, limit.decision.verdict);
     }
-    for limit in limits.iter_mut().map(AsMut::as_mut) {
-        let charge = if verdict.admits() { cost } else { 0 };
-        let (state, decision) = take(limit.state, &limit.quota, charge, now);
-        limit.state = state;
-        if !limit.violated() {
-            limit.decision = decision;
-        }
+    if verdict.admits() {
+        return verdict;
+    }
+    // One said no: the others give back what they took, and show themselves as they are without it.
+    for limit in limits.iter_mut().map(AsMut::as_mut).filter(|limit| !limit.violated()) {
+        (limit.state, limit.decision) = take(limit.before, &limit.quota, 0, now);
     }
     verdict
 }
@@ -199,7 +201,7 @@ fn clock(now: Millis) -> u64 {
 /// a downgrade wait no longer than its own burst.
 fn level(tat: Option<Tat>, quota: &Quota, now: u64) -> u64 {
     let Some(ahead) = tat.and_then(|tat| tat.millis().checked_sub(now)) else { return 0 };
-    if ahead > quota.drain_millis() {
+    if ahead > quota.drain_millis {
         return quota.capacity;
     }
     // A fraction kept under another quota counts as at most a whole millisecond.

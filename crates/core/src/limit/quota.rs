@@ -22,6 +22,8 @@ pub struct Quota {
     pub(super) unit: u64,
     /// Ticks of a full burst.
     pub(super) capacity: u64,
+    /// Milliseconds in which a full burst drains, rounded up: a division that every decision would need.
+    pub(super) drain_millis: u64,
 }
 
 /// Why three numbers make no quota.
@@ -72,7 +74,8 @@ impl Quota {
             return Err(InvalidQuota::BurstTooLong);
         }
         let capacity = u64::try_from(capacity).map_err(|_| InvalidQuota::BurstTooLong)?;
-        Ok(Self { count, burst, period: millis, drain, unit, capacity })
+        let drain_millis = capacity.div_ceil(u64::from(drain));
+        Ok(Self { count, burst, period: millis, drain, unit, capacity, drain_millis })
     }
 
     /// Units in each period, in the long run.
@@ -92,11 +95,7 @@ impl Quota {
 
     /// How long a full burst takes to drain: the longest lock-out after a clock was set back, and after a downgrade.
     pub const fn drains_in(&self) -> Duration {
-        Duration::from_millis(self.drain_millis())
-    }
-
-    pub(super) const fn drain_millis(&self) -> u64 {
-        self.capacity.div_ceil(self.drain as u64)
+        Duration::from_millis(self.drain_millis)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Temporary bans: whoever keeps asking after being refused is not even counted for a while.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bartizan_core::limit::{InvalidQuota, Key, Quota, Tat, take};
@@ -107,13 +108,15 @@ pub(super) struct Bans {
     pub(super) records: Shards<Record>,
     policy: BanPolicy,
     cap: usize,
+    /// Whether anything changed since the last snapshot.
+    pub(super) dirty: AtomicBool,
 }
 
 impl Bans {
     pub(super) fn new(policy: BanPolicy, most: usize) -> Self {
         let records = Shards::new((most / 2048).clamp(1, 64));
         let cap = (most / records.shard_count()).max(1);
-        Self { records, policy, cap }
+        Self { records, policy, cap, dirty: AtomicBool::new(false) }
     }
 
     /// Until when the key is banned, if it is.
@@ -156,6 +159,7 @@ impl Bans {
             Entry::Added => true,
             Entry::Full => false,
         };
+        self.dirty.store(true, Ordering::Relaxed);
         (enough && kept).then(|| record.until())
     }
 
@@ -170,6 +174,7 @@ impl Bans {
                 table.set(key.0, at, record);
             }
         }
+        self.dirty.store(true, Ordering::Relaxed);
         until
     }
 
@@ -178,6 +183,7 @@ impl Bans {
         if let Some(mut shard) = self.records.write(self.records.shard_of(key.0)) {
             shard.table().remove(key.0);
         }
+        self.dirty.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn restore(&self, key: Key, record: Record, now: Millis) {

@@ -139,14 +139,17 @@ impl Limits {
         let (table, beside) = shard.both();
         ask.counted = Counted::Own;
         self.remember_longest(ask.limit.quota.drains_in());
+        // A value that is live for the moment, so that the next key of this call cannot take the place.
+        let provisional = Tat::from_bits(u64::MAX);
         if let Some((at, state)) = table.find(ask.key.0) {
             (*place, ask.limit.state) = (at, state);
+            if !state.live(now) {
+                table.set(ask.key.0, at, provisional);
+            }
             return true;
         }
         let shared = beside.shared.iter().find(|shared| shared.is_for(&ask.limit)).and_then(|shared| shared.state);
         ask.limit.state = shared;
-        // A value that is live for the moment, so that the next key of this call cannot take the place.
-        let provisional = Tat::from_bits(u64::MAX);
         match table.enter(ask.key.0, provisional, now, self.cap) {
             Entry::Present(at) => *place = at,
             Entry::Added => {}

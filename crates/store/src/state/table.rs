@@ -254,15 +254,15 @@ impl<V: Fades> Table<V> {
     }
 }
 
-/// Keeps shards that are used by different cores on different cache lines.
+/// One shard, on cache lines of its own: cores that use different shards do not meet.
 #[repr(align(128))]
-struct Apart<T>(RwLock<T>);
+struct Shard<V, X>(RwLock<(Table<V>, X)>);
 
 /// A table cut into shards, each behind its own lock, with `X` beside the table.
 ///
 /// A poisoned lock is taken all the same: values are plain numbers, written whole.
 pub(super) struct Shards<V, X = ()> {
-    shards: Box<[Apart<(Table<V>, X)>]>,
+    shards: Box<[Shard<V, X>]>,
     seed: Seed,
     /// Places taken, over all shards; a hint for the fast way out of an empty table.
     used: AtomicUsize,
@@ -275,7 +275,7 @@ impl<V: Fades, X: Default> Shards<V, X> {
         let seed = Seed(state.hash_one(0), state.hash_one(1));
         let places = Seed(state.hash_one(2), state.hash_one(3));
         let shards = (0..wanted.max(1).next_power_of_two())
-            .map(|_| Apart(RwLock::new((Table::new(places), X::default()))))
+            .map(|_| Shard(RwLock::new((Table::new(places), X::default()))))
             .collect();
         Self { shards, seed, used: AtomicUsize::new(0) }
     }
@@ -321,7 +321,7 @@ impl<V: Fades, X: Default> Shards<V, X> {
         let arrays: usize = (0..self.shards.len())
             .filter_map(|shard| Some(self.read(shard)?.0.slots.capacity() * size_of::<Slot<V>>()))
             .sum();
-        arrays + self.shards.len() * size_of::<Apart<(Table<V>, X)>>()
+        arrays + self.shards.len() * size_of::<Shard<V, X>>()
     }
 }
 
