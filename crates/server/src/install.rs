@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn an_installation_cut_short_is_completed() {
         let temp = tempfile::tempdir().unwrap();
-        fs::create_dir(temp.path().join("secrets")).unwrap();
+        private_directory(&temp.path().join("secrets")).unwrap();
         create(temp.path()).unwrap();
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 3, "no draft is left behind");
     }

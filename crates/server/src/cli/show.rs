@@ -9,7 +9,7 @@ use crate::exit::{Exit, Stop};
 /// The columns that come first, in this order; others follow by name.
 const FIRST: &[&str] = &[
     "seq", "at", "id", "slug", "tenant", "method", "path", "email", "name", "role", "tier", "status", "access", "cidr",
-    "action", "actor", "check", "outcome",
+    "rate", "csrf", "action", "actor", "check", "outcome",
 ];
 
 /// Whether to print text or JSON.
@@ -57,6 +57,20 @@ pub fn value(value: &Value, form: Form) -> Result<(), Stop> {
         Form::Text => text(value),
     };
     out(&text)
+}
+
+/// Prints a list, as text only the named columns.
+pub fn list(value: &Value, names: &[&str], form: Form) -> Result<(), Stop> {
+    let chosen = |row: &Value| {
+        names.iter().map(|name| ((*name).to_owned(), row.get(name).cloned().unwrap_or_default())).collect()
+    };
+    match (form, items(value)) {
+        (Form::Text, Some(rows)) => {
+            let rows: Vec<Map<String, Value>> = rows.iter().map(chosen).collect();
+            self::value(&rows.into(), form)
+        }
+        _ => self::value(value, form),
+    }
 }
 
 /// A list page is an object with `items`; everything else is what it looks like.
@@ -112,6 +126,10 @@ fn cell(value: Option<&Value>) -> String {
     let text = match value {
         None | Some(Value::Null) => "-".into(),
         Some(Value::String(text)) => text.clone(),
+        // One named thing reads better without brackets: `public: why: …`.
+        Some(Value::Object(object)) if object.len() == 1 => {
+            object.iter().map(|(name, value)| format!("{name}: {}", cell(Some(value)))).collect()
+        }
         Some(other) => other.to_string(),
     };
     let hidden = |c: char| {
@@ -127,12 +145,10 @@ pub fn event(event: &Value, form: Form) -> String {
     if form == Form::Json {
         return format!("{event}\n");
     }
-    let mut parts = Vec::new();
-    for key in columns(std::slice::from_ref(event)) {
-        let text = cell(object.get(&key));
-        let bare = ["seq", "at", "action", "actor"].contains(&key.as_str());
-        parts.push(if bare { text } else { format!("{key}={text}") });
-    }
+    const BARE: &[&str] = &["seq", "at", "action", "actor"];
+    let mut parts: Vec<_> = BARE.iter().filter_map(|key| object.get(*key)).map(|value| cell(Some(value))).collect();
+    let others = columns(std::slice::from_ref(event)).into_iter().filter(|key| !BARE.contains(&key.as_str()));
+    parts.extend(others.map(|key| format!("{key}={}", cell(object.get(&key)))));
     format!("{}\n", parts.join(" "))
 }
 

@@ -21,6 +21,8 @@ fn name(key: &Key) -> &'static str {
 fn imitate(key: &Key) -> &'static str {
     match key.path {
         "server.public_url" => "\"https://api.example.com\"",
+        "secrets.root_key_file" => "\"/run/secrets/root.key\"",
+        "secrets.password_pepper_file" => "\"/run/secrets/password-pepper.key\"",
         "server.tls.cert" => "\"tls/cert.pem\"",
         "server.tls.key" => "\"tls/key.pem\"",
         _ => "600",

@@ -125,9 +125,13 @@ keys! {
     }
     /// Where the secrets are. They are files, never values of this configuration.
     secrets: Secrets = "secrets" {
-        /// Directory of the secrets: mode 0700, files 0600. May be the directory in which a container platform or
-        /// systemd (`$CREDENTIALS_DIRECTORY`) places them; copy it to give a second node the same keys.
+        /// Directory of the secrets: mode 0700, files 0600. Copy it to give a second node the same keys.
         dir: PathBuf = "secrets", Restart;
+        /// The file of the root key, in place of `root.key` in `dir`: a Docker secret, or a systemd credential. Such a
+        /// file may also be readable by its group when it belongs to root.
+        root_key_file: Option<PathBuf> = "", Restart;
+        /// The file of the password pepper, in place of `password-pepper.key` in `dir`.
+        password_pepper_file: Option<PathBuf> = "", Restart;
     }
     /// The public listener.
     server: Server = "server" {

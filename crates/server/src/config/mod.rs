@@ -18,9 +18,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bartizan_keys::SecretSource;
 use bartizan::settings::{self, Credentials, Https, Rate, Settings, TierLimits};
 use bartizan_core::principal::Tier;
+use bartizan_keys::{SecretKind, SecretSource};
 use setting::{Raw, Setting};
 use toml::de::{DeTable, DeValue};
 
@@ -330,6 +330,17 @@ impl Config {
         self.path(&self.keys.secrets.dir)
     }
 
+    /// Where each secret is.
+    pub fn secret_source(&self) -> SecretSource {
+        let given = [
+            (SecretKind::Root, &self.keys.secrets.root_key_file),
+            (SecretKind::PasswordPepper, &self.keys.secrets.password_pepper_file),
+        ];
+        let path =
+            |(kind, path): (SecretKind, &Option<PathBuf>)| Some((kind.file().to_owned(), self.path(path.as_ref()?)));
+        SecretSource { dir: self.secrets(), overrides: given.into_iter().filter_map(path).collect() }
+    }
+
     /// Certificate and key, when TLS is configured.
     pub fn tls(&self) -> Option<(PathBuf, PathBuf)> {
         let cert = self.keys.tls.cert.as_ref()?;
@@ -368,7 +379,7 @@ impl Config {
         let https = keys.server.public_url.as_ref().is_some_and(|url| url.is_https()) || self.tls().is_some();
         Settings {
             data: self.data(),
-            secrets: SecretSource::dir(self.secrets()),
+            secrets: self.secret_source(),
             database: keys.database.url.0.clone(),
             limits: settings::Limits {
                 tiers: self.tiers(),

@@ -149,6 +149,15 @@ fn a_file_saved_by_any_editor_is_read() {
 }
 
 #[test]
+fn every_secret_can_come_from_a_file_of_its_own() {
+    let config = read("[secrets]\nroot_key_file = \"/run/secrets/root\"\npassword_pepper_file = \"pepper\"\n").unwrap();
+    let source = config.secret_source();
+    let named: Vec<_> =
+        bartizan_keys::SecretKind::ALL.iter().filter_map(|kind| source.overrides.get(kind.file())).collect();
+    assert_eq!(named, [&PathBuf::from("/run/secrets/root"), &PathBuf::from("/etc/bartizan/pepper")]);
+}
+
+#[test]
 fn every_key_has_a_default_that_is_acceptable_and_a_doc_that_ends_a_sentence() {
     for key in keys::all() {
         assert!(document::one_line(key.doc).ends_with('.'), "{}", key.path);
@@ -161,7 +170,7 @@ fn the_example_changes_nothing_and_its_commented_keys_are_the_defaults() {
     assert_eq!(read(&example()).unwrap().keys, read("").unwrap().keys);
     let uncommented: String = example()
         .lines()
-        .filter(|line| !line.contains("tls/") && !line.contains("api.example.com"))
+        .filter(|line| !line.contains("tls/") && !line.contains("/run/secrets") && !line.contains("api.example.com"))
         .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line).to_owned() + "\n")
         .collect();
     read(&uncommented).unwrap();

@@ -103,7 +103,9 @@ fn report(lines: &[Line], form: Form) -> Result<(), Stop> {
 
 fn secrets(config: &Config) -> Line {
     let dir = config.secrets();
-    match open_paths(&dir) {
+    // The directory does not matter when every secret comes from elsewhere.
+    let elsewhere = config.secret_source().overrides.len() == bartizan_keys::SecretKind::ALL.len();
+    match if elsewhere { Ok(None) } else { open_paths(&dir) } {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mend = "bartizan init creates them; for a second node, copy the directory of the first";
             fail("secrets", format!("{} does not exist", dir.display()), mend)
@@ -114,7 +116,11 @@ fn secrets(config: &Config) -> Line {
         Ok(Some(open)) => fail("secrets", format!("{} is open to other users", open), format!("chmod go= '{open}'")),
         Ok(None) => match wiring::check_secrets(&config.settings().secrets) {
             Ok(()) => fine("secrets", dir.display().to_string()),
-            Err(found) => fail("secrets", found, "put the right file back from the backup; a root key or pepper made anew opens nothing that exists"),
+            Err(found) => fail(
+                "secrets",
+                found,
+                "put the right file back from the backup; a root key or pepper made anew opens nothing that exists",
+            ),
         },
     }
 }

@@ -127,7 +127,7 @@ async fn a_head_that_is_too_large_is_refused_with_or_without_an_end() {
 
 #[tokio::test]
 async fn http_2_with_prior_knowledge_is_answered_and_told_who_asks() {
-    let who = |peer: axum::extract::ConnectInfo<SocketAddr>| async move { peer.0.ip().to_string() };
+    let who = |peer: axum::Extension<bartizan::Peer>| async move { peer.0.0.ip().to_string() };
     let door = open(Router::new().route("/", get(who)), None, bounds(), PATIENCE).await;
     let stream = TcpStream::connect(door.address).await.unwrap();
     let (mut sender, connection) =
