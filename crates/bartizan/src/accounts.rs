@@ -1,7 +1,7 @@
 //! Becoming somebody: sign-up, login, oneself, one's password.
 
 use bartizan_core::action::{ChangePassword, ReadSelf};
-use bartizan_core::audit::{EventKind, PasswordChanged};
+use bartizan_core::audit::{Actor, EventKind, PasswordChanged};
 use bartizan_core::cipher::FieldRef;
 use bartizan_core::error::{Code, FieldError, Refusal};
 use bartizan_core::id::{SessionId, TenantId, UserId};
@@ -23,7 +23,7 @@ use crate::api::Failure;
 use crate::entropy::random;
 use crate::ground::{Begun, Change, Ground, again, count, digest};
 use crate::guard::{DEVICE_COOKIE, Grant, Permit};
-use crate::hashing::HashingPool;
+use crate::hashing::{HashingError, HashingPool};
 use crate::limits::{Attempt, Limits};
 use crate::sessions::{Account, Sessions, TokenPair};
 use crate::vault::{TenantKeys, tag};
@@ -139,10 +139,16 @@ impl Accounts {
         let record = found.as_ref().map(|found| found.user.password_hash.expose().as_str());
         let verdict = match self.hashing.verify(password.expose(), record).await {
             Ok(verdict) => verdict,
-            Err(cause) => {
+            Err(cause @ HashingError::Busy { .. }) => {
                 self.limits.refund_login(&charge);
                 self.counted("busy");
                 return Err(cause.into());
+            }
+            // A damaged record or a lost pepper is ours to mend; the answer must not tell that this user exists.
+            Err(cause) => {
+                tracing::error!(%cause, "a password could not be compared");
+                self.ground.metrics.faults.inc();
+                Verified::Wrong
             }
         };
         let usable = found.filter(|found| {
@@ -303,6 +309,7 @@ impl Accounts {
         };
         let device = Some(device_hash(device));
         let (session, pair) = self.sessions.begin(&mut change, &found.keys, &account, grant, device).await?;
+        change.acts(Actor::User { id: user.id, session: Some(session) });
         change.commit(EventKind::LoggedIn { user: user.id, session }, ()).await?;
         Ok(pair)
     }

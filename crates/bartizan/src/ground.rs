@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
-use bartizan_core::audit::{AuditEvent, EventKind, Recorded};
+use bartizan_core::audit::{Actor, AuditEvent, EventKind, Recorded};
 use bartizan_core::cipher::{FieldRef, Purpose, WrappedKey};
 use bartizan_core::error::Code;
 use bartizan_core::id::{EventId, TenantId};
@@ -217,6 +217,11 @@ impl<E: Into<EventKind>> Change<E> {
         }
         let committed = self.tx.commit(event, value).await?;
         Ok(self.ground.apply(committed))
+    }
+
+    /// Names who acts, where that is only known inside the change: a login, a refresh.
+    pub(crate) fn acts(&mut self, actor: Actor) {
+        self.grant.actor = actor;
     }
 
     /// Takes everything back because a rule refused.

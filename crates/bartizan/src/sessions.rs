@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use bartizan_core::action::{IntrospectToken, ListSessions, Logout, RevokeSession};
-use bartizan_core::audit::{EventKind, LoggedOut, SessionRevoked};
+use bartizan_core::audit::{Actor, EventKind, LoggedOut, SessionRevoked};
 use bartizan_core::cipher::FieldRef;
 use bartizan_core::error::Code;
 use bartizan_core::id::{SessionId, TenantId, TokenId, UserId};
@@ -344,6 +344,7 @@ impl Sessions {
         };
         let pair = self.pair(&account, found.session_id, next, idle, found.absolute_expires_at, now)?;
         count(&self.ground.metrics.tokens_issued, "by", "refresh");
+        change.acts(Actor::User { id: found.user_id, session: Some(found.session_id) });
         change.commit(EventKind::TokenRefreshed { session: found.session_id }, ()).await?;
         Ok(Some(pair))
     }

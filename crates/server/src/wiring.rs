@@ -1,13 +1,15 @@
 //! Where the binary meets the library: everything that touches the engine is in this file.
 
-#[path = "stand_in.rs"]
-mod stand_in;
-
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
-use axum::extract::ConnectInfo;
-use bartizan_core::error::Refusal;
+use bartizan::Peer;
+use bartizan::api::Failure;
+use bartizan::settings::Settings;
+use bartizan_core::error::{Code, Refusal};
+use bartizan_keys::{FileKeyring, SecretSource};
+use bartizan_store::{Db, StoreErrorKind};
 use http::Request;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,38 +17,52 @@ use serde_json::Value;
 use crate::admin::Command;
 use crate::exit::{Exit, Stop};
 
-pub use stand_in::{Engine, Failure};
+pub use bartizan::engine::Engine;
 
 /// Starts the engine; says how to mend what prevents it.
-pub async fn start(settings: bartizan::settings::Settings) -> Result<Engine, Stop> {
-    Engine::start(settings).await.map_err(|error| Stop::new(Exit::Failed, error.to_string()))
+pub async fn start(settings: Settings) -> Result<Engine, Stop> {
+    Engine::start(settings).await.map_err(|error| Stop::new(Exit::Failed, format!("error: {error}")))
 }
 
 /// Tells the application who is connected: the peer of the socket, which may be a proxy.
 pub fn introduce<B>(request: &mut Request<B>, peer: SocketAddr) {
-    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(Peer(peer));
 }
 
-/// Creates all secrets in `dir`, which exists. Those that exist stay: an interrupted `init` can be repeated.
-pub fn create_secrets(_dir: &Path) -> Result<(), Stop> {
-    Ok(())
+/// Creates all secrets in `dir`. Those that exist stay: an interrupted `init` can be repeated.
+pub fn create_secrets(dir: &Path) -> Result<(), Stop> {
+    let made = FileKeyring::create(&SecretSource::dir(dir));
+    made.map(drop).map_err(|faults| Stop::new(Exit::Failed, format!("error: {faults}")))
 }
 
-/// What is wrong with the secrets in `dir`: empty, short, placeholder, readable by others. Changes nothing.
-pub fn check_secrets(dir: &Path) -> Result<(), String> {
-    if dir.is_dir() { Ok(()) } else { Err(format!("{} does not exist", dir.display())) }
+/// What is wrong with the secrets: empty, short, placeholder, readable by others. Changes nothing.
+pub fn check_secrets(source: &SecretSource) -> Result<(), String> {
+    FileKeyring::open(source).map(drop).map_err(|faults| faults.to_string())
 }
 
 /// Whether the database opens and is of a version this program knows; the answer is what to show.
-pub async fn check_database(settings: &bartizan::settings::Settings) -> Result<String, String> {
-    let path = settings.database.strip_prefix("sqlite:").unwrap_or_default();
-    let path = settings.data.join(path);
-    if path.exists() { Ok(format!("{} exists", path.display())) } else { Ok("not created yet".into()) }
+pub async fn check_database(settings: &Settings) -> Result<String, String> {
+    let path = settings.data.join(settings.database.strip_prefix("sqlite:").unwrap_or_default());
+    if !path.exists() {
+        return Ok("not created yet".into());
+    }
+    match Db::open(&settings.database, &settings.data).await {
+        Ok(db) => {
+            let sound = db.check().await.map_err(|error| error.to_string());
+            db.close().await;
+            sound.map(|()| format!("{} is sound", path.display()))
+        }
+        Err(error) if error.kind() == StoreErrorKind::Locked => {
+            Ok(format!("{} is in use by a running server", path.display()))
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Every declared route, one object each: method, path, access, rate, what it is for.
-pub fn routes() -> Value {
-    stand_in::routes()
+pub fn routes() -> Result<Value, Stop> {
+    let table = bartizan::engine::table().map_err(|error| Stop::new(Exit::Failed, format!("error: {error}")))?;
+    serde_json::to_value(table).map_err(|error| Stop::new(Exit::Failed, format!("error: {error}")))
 }
 
 /// Carries out an operator's command.
@@ -67,7 +83,7 @@ pub async fn carry_out(engine: &Engine, command: Command) -> Result<Value, Refus
         Command::SessionRevoke { tenant, session } => show(operator.revoke_session(&tenant, &session).await),
         Command::BlockLs {} => show(operator.blocks().await),
         Command::BlockAdd { cidr, ttl, reason } => {
-            show(operator.add_block(cidr, ttl.map(std::time::Duration::from_secs), &reason).await)
+            show(operator.add_block(cidr, ttl.map(Duration::from_secs), &reason).await)
         }
         Command::BlockRm { id } => show(operator.remove_block(&id).await),
         Command::AuditTail { after, limit } => show(operator.audit_tail(after, limit).await),
@@ -82,6 +98,14 @@ pub async fn has_tenant(engine: &Engine, slug: &str) -> Result<bool, Stop> {
     Ok(tenants.iter().any(|tenant| tenant.get("slug").and_then(Value::as_str) == Some(slug)))
 }
 
+/// The answer as JSON. A fault is logged here, once, and told without its cause.
 fn show<T: Serialize>(answer: Result<T, Failure>) -> Result<Value, Refusal> {
-    serde_json::to_value(answer?).map_err(|_| Refusal::new(bartizan_core::error::Code::Internal))
+    match answer {
+        Ok(value) => serde_json::to_value(value).map_err(|_| Refusal::new(Code::Internal)),
+        Err(Failure::Refusal(refusal)) => Err(refusal),
+        Err(Failure::Fault(cause)) => {
+            tracing::error!(%cause, "an operator's command failed");
+            Err(Code::Internal.into())
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! Statements that say which border they respect, checked while compiling.
 //!
 //! 1. [`scoped`]: touches tenant-owned tables, and only rows of the tenant bound as `$1`. The façade binds `$1` from
-//!    the [`Scope`](crate::Scope); callers bind `$2…` and so cannot name a tenant at all.
+//!    the [`Scope`]; callers bind `$2…` and so cannot name a tenant at all.
 //! 2. [`global`]: names no tenant-owned table.
-//! 3. [`platform`]: looks across tenants, says why, and runs only through a [`PlatformScope`](crate::PlatformScope).
+//! 3. [`platform`]: looks across tenants, says why, and runs only through a [`PlatformScope`].
 //!
 //! There is no call that runs a plain `&str`. The check of the text is a seat belt, not a proof: behind it stand
 //! primary keys `(tenant_id, id)`, foreign keys that carry the tenant, and a contract test that runs every scoped

@@ -202,7 +202,7 @@ impl<S: Sync, T: DeserializeOwned + JsonSchema + Send> Arg<S> for Body<T> {
     async fn take(incoming: &mut Incoming, _: &S) -> Result<Self, Failure> {
         incoming.require_media(Media::Json)?;
         let bytes = incoming.read_body().await?;
-        Ok(Body(json::parse(&bytes, &json::Limits::default())?))
+        read_json(incoming, &bytes).map(Body)
     }
 }
 
@@ -227,6 +227,13 @@ impl<S: Sync, T: DeserializeOwned + JsonSchema + Send> Arg<S> for Option<Body<T>
         if !announced {
             return Err(Code::MediaTypeUnsupported.into());
         }
-        Ok(Some(Body(json::parse(&bytes, &json::Limits::default())?)))
+        read_json(incoming, &bytes).map(|value| Some(Body(value)))
     }
+}
+
+/// The type's own rules first, since they say more; then whatever else its schema promises.
+fn read_json<T: DeserializeOwned>(incoming: &Incoming, bytes: &[u8]) -> Result<T, Failure> {
+    let value = json::parse(bytes, &json::Limits::default())?;
+    incoming.bounds.check_body(bytes)?;
+    Ok(value)
 }

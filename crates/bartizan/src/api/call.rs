@@ -91,6 +91,10 @@ impl<T: Answer, E: Into<Failure>> Outcome for Result<T, E> {
 }
 
 /// A handler that fits a route with access `P`; `A` is the nested tuple of its arguments. Exactly one blanket impl.
+#[diagnostic::on_unimplemented(
+    message = "this is not a route handler",
+    label = "expected an `async fn` with at most six owned arguments"
+)]
 pub trait Endpoint<S, P, A>: Send + Sync + 'static {
     /// Notes what the arguments and the answer are.
     fn describe(description: &mut Description);

@@ -1,6 +1,5 @@
 //! Form bodies, which OAuth's endpoints speak (RFC 7009 section 2.1, RFC 7662 section 2.1).
 
-use bartizan_core::error::{Code, Refusal};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -31,7 +30,8 @@ impl<S: Sync, T: DeserializeOwned + JsonSchema + Send> Arg<S> for Form<T> {
         incoming.require_media(Media::Form)?;
         let bytes = incoming.read_body().await?;
         let pairs = text::pairs(Place::Form, &bytes)?;
-        let read = text::read(Place::Form, pairs);
-        read.map(Form).map_err(|error| Refusal::new(Code::InputInvalid).error(error).into())
+        let read = text::read(Place::Form, pairs.clone()).map_err(Failure::from)?;
+        incoming.bounds.check_pairs(Place::Form, &pairs)?;
+        Ok(Form(read))
     }
 }

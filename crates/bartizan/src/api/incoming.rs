@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::bounds::Bounds;
 use super::failure::Failure;
 use super::row::Row;
 use crate::guard::{Grant, Idempotency};
@@ -39,18 +40,31 @@ impl Media {
 }
 
 /// An admitted request. The body waits in it until an argument takes it, so arguments stand in any order.
-#[derive(Debug)]
 pub struct Incoming {
     pub(super) parts: Parts,
     body: axum::body::Body,
     grant: Option<Grant>,
     once: Option<Arc<Idempotency>>,
     row: Arc<Row>,
+    pub(super) bounds: Arc<Bounds>,
+}
+
+/// By hand: the head holds credentials.
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Incoming").field("row", &self.row.name()).finish_non_exhaustive()
+    }
 }
 
 impl Incoming {
     /// Takes an admitted request over; refuses a body that is announced as too large and a bad `Idempotency-Key`.
-    pub(super) fn new(parts: Parts, body: axum::body::Body, mut grant: Grant, row: Arc<Row>) -> Result<Self, Failure> {
+    pub(super) fn new(
+        parts: Parts,
+        body: axum::body::Body,
+        mut grant: Grant,
+        row: Arc<Row>,
+        bounds: Arc<Bounds>,
+    ) -> Result<Self, Failure> {
         if announced_length(&parts.headers, &body) > limit(&row) {
             return Err(too_large(&row));
         }
@@ -60,7 +74,7 @@ impl Incoming {
             Arc::new(Idempotency { key, target, body: OnceLock::new() })
         });
         grant.idempotency.clone_from(&once);
-        Ok(Self { parts, body, grant: Some(grant), once, row })
+        Ok(Self { parts, body, grant: Some(grant), once, row, bounds })
     }
 
     /// Hands the grant out, once, and only for the action the row states.

@@ -19,6 +19,7 @@ mod access;
 mod adopted;
 mod answers;
 mod argument;
+mod bounds;
 mod call;
 mod failure;
 mod fault;
@@ -55,6 +56,7 @@ pub use schema::Description;
 use std::sync::Arc;
 
 use access::Stated;
+use bounds::Bounds;
 use mount::Run;
 
 /// A route that changes nothing: GET, and HEAD with it. Every field is a question each route answers for itself.
@@ -108,6 +110,30 @@ pub struct Mounted<S> {
 /// Routes under construction, for an application whose state is `S`.
 ///
 /// Nothing is checked before [`Api::finish`], so that all faults can be told together.
+///
+/// ```
+/// use bartizan::api::*;
+/// use bartizan::guard::Permit;
+/// use bartizan_core::action::ReadUsers;
+///
+/// /// How many users there are.
+/// #[derive(serde::Serialize, schemars::JsonSchema)]
+/// struct Count {
+///     users: u32,
+/// }
+///
+/// async fn count_users(_: Permit<ReadUsers>) -> Result<Found<Count>, Failure> {
+///     Ok(Found(Count { users: 3 }))
+/// }
+///
+/// let route = Read {
+///     summary: "Count the users",
+///     access: requires(ReadUsers),
+///     rate: RateClass::Read,
+///     cache: Cache::Private,
+/// };
+/// let api = Api::<()>::new().get("/v1/users/count", route, count_users).tag("users");
+/// ```
 pub struct Api<S> {
     routes: Vec<Route<S>>,
     adopted: Vec<Adopted<S>>,
@@ -126,6 +152,7 @@ enum Last {
 struct Route<S> {
     row: Row,
     description: Description,
+    bounds: Arc<Bounds>,
     run: Run<S>,
 }
 
@@ -202,7 +229,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// extractor. The exception costs a sentence: it heads the printed table. The OpenAPI document only names it.
     #[must_use]
     pub fn adopt<P: Stated>(mut self, prefix: &str, route: Write<P>, why: Because, router: axum::Router<S>) -> Self {
-        let mut row = Terms::from(route).row(Verb::Any, prefix, std::any::type_name::<axum::Router<S>>());
+        let mut row = Terms::from(route).row(Verb::Any, prefix, "axum::Router");
         row.operation_id = String::new();
         row.adopted = Some(why.sentence());
         self.adopted.push(Adopted { row, router });
@@ -254,7 +281,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             let handler = Arc::clone(&handler);
             Box::pin(async move { handler.serve(incoming, &state).await })
         });
-        self.routes.push(Route { row, description, run });
+        let bounds = Arc::new(Bounds::of(&description));
+        self.routes.push(Route { row, description, bounds, run });
         self.last = Last::Route;
         self
     }

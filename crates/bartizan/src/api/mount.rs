@@ -13,6 +13,7 @@ use bartizan_core::error::Code;
 use bartizan_core::id::RequestId;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::bounds::Bounds;
 use super::failure::{self, Failure};
 use super::gate::Gate;
 use super::incoming::Incoming;
@@ -51,6 +52,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         let adopted: Vec<_> = self.adopted.iter().map(|adopted| &adopted.row).collect();
         let openapi = openapi::document(&declared, &adopted, &defaults.info, &mut faults);
         if !faults.is_empty() {
+            let names: Vec<String> = declared.iter().map(|(row, _)| row.name()).collect();
+            faults.sort_by_key(|fault| names.iter().position(|name| *name == fault.row).unwrap_or(names.len()));
             return Err(Faults(faults));
         }
         let rows = declared.iter().map(|(row, _)| *row).chain(adopted).cloned().collect();
@@ -85,7 +88,7 @@ where
 {
     let allow = allow(routes.iter().map(|route| route.row.method));
     let mut methods = MethodRouter::new();
-    for Route { row, run, .. } in routes {
+    for Route { row, run, bounds, .. } in routes {
         let filter = match row.method {
             // axum answers HEAD with GET's head.
             Verb::Get => MethodFilter::GET,
@@ -98,8 +101,9 @@ where
         };
         let (row, gate) = (Arc::new(row), gate.clone());
         methods = methods.on(filter, move |State(state): State<S>, request: Request| {
-            let (row, run, gate) = (Arc::clone(&row), Arc::clone(&run), gate.clone());
-            async move { serve(request, state, row, run, gate).await }
+            let route = (Arc::clone(&row), Arc::clone(&bounds), Arc::clone(&run));
+            let gate = gate.clone();
+            async move { serve(request, state, route, gate).await }
         });
     }
     let gate = gate.clone();
@@ -119,14 +123,19 @@ fn allow(verbs: impl Iterator<Item = Verb>) -> HeaderValue {
 }
 
 /// The order of decisions: gate, then size, then the arguments in their order, then the handler.
-async fn serve<S, G: Gate>(request: Request, state: S, row: Arc<Row>, run: Run<S>, gate: G) -> Response {
+async fn serve<S, G: Gate>(
+    request: Request,
+    state: S,
+    (row, bounds, run): (Arc<Row>, Arc<Bounds>, Run<S>),
+    gate: G,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     let id = request_id(&parts.extensions);
     let admission = match gate.admit(&row, &mut parts).await {
         Ok(admission) => admission,
         Err(refused) => return marked(close(refused), &row),
     };
-    let outcome = match Incoming::new(parts, body, admission.grant, Arc::clone(&row)) {
+    let outcome = match Incoming::new(parts, body, admission.grant, Arc::clone(&row), bounds) {
         Ok(incoming) => run(incoming, state).await,
         Err(failure) => Err(failure),
     };

@@ -1,6 +1,6 @@
 //! The OpenAPI 3.1 document, out of the same declarations as the routes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use bartizan_core::error::Problem;
 use http::StatusCode;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::fault::{Fault, Flaw};
 use super::incoming::{IDEMPOTENCY_KEY_MAX, limit};
 use super::row::{Access, RateClass, Row, Verb};
-use super::schema::{BodyShape, Description, Inline, Parameter, Presence, Shape, gaps, is_scalar, parameters};
+use super::schema::{BodyShape, Description, Parameter, Presence, Shape, gaps, is_scalar, parameters};
 
 /// What the document says about itself.
 #[derive(Clone, Debug)]
@@ -99,8 +99,6 @@ struct Writer<'a> {
     /// For parameters, which are single values and stand in place.
     inline: SchemaGenerator,
     problem: Value,
-    /// Schema name to the type that has it.
-    named: HashMap<String, String>,
     /// Names already found at fault.
     told: HashSet<String>,
     faults: &'a mut Vec<Fault>,
@@ -119,7 +117,6 @@ impl<'a> Writer<'a> {
             inline: settings.with(|settings| settings.inline_subschemas = true).for_deserialize().into_generator(),
             output,
             problem,
-            named: HashMap::new(),
             told: HashSet::new(),
             faults,
         }
@@ -233,13 +230,6 @@ impl<'a> Writer<'a> {
         let schema = (body.shape.generate)(&mut self.input).to_value();
         let gaps = gaps(&schema, self.input.definitions());
         self.tell(row, &body.shape, gaps);
-        let clash = self
-            .named
-            .insert(body.shape.schema_name.clone(), body.shape.schema_id.clone())
-            .is_some_and(|other| other != body.shape.schema_id);
-        if clash && body.shape.inline == Inline::Named && self.told.insert(body.shape.schema_name.clone()) {
-            self.fault(row, Flaw::NameClash(body.shape.schema_name.clone()));
-        }
         let required = body.presence == Presence::Required;
         json!({ "required": required, "content": { body.media.as_str(): { "schema": schema } } })
     }

@@ -11,7 +11,7 @@ use super::call::Sealed;
 use super::failure::Failure;
 use super::incoming::Incoming;
 use super::schema::Description;
-use super::text::{self, Place};
+use super::text::{self, Pairs, Place};
 
 /// The `{parameters}` of the path: a struct with one field for each, or, where there is one parameter, its type alone.
 ///
@@ -35,7 +35,8 @@ impl<S: Sync, T: DeserializeOwned + JsonSchema + Send> Arg<S> for Path<T> {
             Err(RawPathParamsRejection::InvalidUtf8InPathParam(_)) => return Err(Code::EncodingInvalid.into()),
             Err(other) => return Err(Failure::fault(other)),
         };
-        let pairs = found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let pairs: Pairs = found.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        incoming.bounds.check_pairs(Place::Path, &pairs).map_err(|_| Failure::from(Code::NotFound))?;
         text::read(Place::Path, pairs).map(Path).map_err(|_| Code::NotFound.into())
     }
 }

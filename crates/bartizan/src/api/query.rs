@@ -1,6 +1,5 @@
 //! The query.
 
-use bartizan_core::error::{Code, Refusal};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
@@ -28,7 +27,8 @@ impl<S: Sync, T: DeserializeOwned + JsonSchema + Send> Arg<S> for Query<T> {
     async fn take(incoming: &mut Incoming, _: &S) -> Result<Self, Failure> {
         let query = incoming.parts.uri.query().unwrap_or_default();
         let pairs = text::pairs(Place::Query, query.as_bytes())?;
-        let read = text::read(Place::Query, pairs);
-        read.map(Query).map_err(|error| Refusal::new(Code::InputInvalid).error(error).into())
+        let read = text::read(Place::Query, pairs.clone()).map_err(Failure::from)?;
+        incoming.bounds.check_pairs(Place::Query, &pairs)?;
+        Ok(Query(read))
     }
 }

@@ -9,31 +9,15 @@ use super::answers::Answer;
 use super::incoming::Media;
 
 /// A Rust type and how to make its schema.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) type_name: &'static str,
-    pub(super) schema_name: String,
-    pub(super) schema_id: String,
-    pub(super) inline: Inline,
     pub(super) generate: fn(&mut SchemaGenerator) -> Schema,
-}
-
-/// Whether a type's schema stands in place or gets a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Inline {
-    InPlace,
-    Named,
 }
 
 impl Shape {
     fn of<T: JsonSchema>() -> Self {
-        Self {
-            type_name: std::any::type_name::<T>(),
-            schema_name: T::schema_name().into_owned(),
-            schema_id: T::schema_id().into_owned(),
-            inline: if T::inline_schema() { Inline::InPlace } else { Inline::Named },
-            generate: SchemaGenerator::subschema_for::<T>,
-        }
+        Self { type_name: std::any::type_name::<T>(), generate: SchemaGenerator::subschema_for::<T> }
     }
 }
 
@@ -248,7 +232,7 @@ pub(super) fn is_scalar(schema: &Value) -> bool {
     if schema.get("const").is_some() || schema.get("enum").is_some() {
         return true;
     }
-    for list in ["anyOf", "oneOf"].iter().filter_map(|word| schema.get(*word)?.as_array()) {
+    if let Some(list) = ["anyOf", "oneOf"].iter().find_map(|word| schema.get(*word)?.as_array()) {
         return list.iter().all(is_scalar);
     }
     matches!(schema.get("type").and_then(Value::as_str), Some("string" | "integer" | "number" | "boolean"))

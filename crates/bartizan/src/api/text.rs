@@ -27,6 +27,12 @@ impl Place {
             Place::Form => "form",
         }
     }
+
+    /// `place:name`, with a name from outside cut short and stripped of what could confuse a terminal.
+    pub(super) fn pointer(self, name: &str) -> String {
+        let name: String = name.chars().take(MAX_ECHO).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        format!("{}:{name}", self.as_str())
+    }
 }
 
 /// Names and values, decoded.
@@ -46,7 +52,7 @@ pub(super) fn pairs(place: Place, text: &[u8]) -> Result<Pairs, Refusal> {
         let name = decode(halves.next().unwrap_or_default())?;
         let value = decode(halves.next().unwrap_or_default())?;
         if !seen.insert(name.clone()) {
-            let error = FieldError::new(pointer(place, &name), "field.duplicate", "Given more than once.");
+            let error = FieldError::new(place.pointer(&name), "field.duplicate", "Given more than once.");
             return Err(Refusal::new(Code::InputInvalid).error(error));
         }
         pairs.push((name, value));
@@ -75,12 +81,6 @@ fn hex(byte: &u8) -> Option<u8> {
     char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// `place:name`, with a name from outside cut short and stripped of what could confuse a terminal.
-fn pointer(place: Place, name: &str) -> String {
-    let name: String = name.chars().take(MAX_ECHO).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    format!("{}:{name}", place.as_str())
-}
-
 /// Reads `pairs` into `T`: a struct by name, or, for a single pair, that value alone.
 ///
 /// Stops at the first fault, as serde does. The message never contains the value.
@@ -91,7 +91,7 @@ pub(super) fn read<T: DeserializeOwned>(place: Place, pairs: Pairs) -> Result<T,
     };
     T::deserialize(Record { pairs }).map_err(|error| {
         let name = error.field.or(only).unwrap_or_default();
-        FieldError::new(pointer(place, &name), error.code, error.message)
+        FieldError::new(place.pointer(&name), error.code, error.message)
     })
 }
 

@@ -65,7 +65,7 @@ impl Password {
 
 /// A password that somebody wants from now on: as [`Password`], and never shorter than 8 characters.
 ///
-/// The schema states the default policy's 15 characters and refuses one repeated character. An installation that
+/// The schema states the default policy's 15 characters and refuses one character repeated all along. An installation that
 /// allows less may say so in its document; the policy decides, not the schema.
 #[derive(Clone, PartialEq)]
 pub struct NewPassword(Password);
@@ -91,7 +91,10 @@ impl NewPassword {
             "description": "A new password of at least 15 characters that is not a common one",
             "format": "password",
             "writeOnly": true,
-            "pattern": "^(?!([^\\u0000-\\u001F\\u007F-\\u009F])\\1*$)[^\\u0000-\\u001F\\u007F-\\u009F]+$",
+            "pattern": concat!(
+                "^(?![^\\u0000-\\u001F\\u007F-\\u009F]?([^\\u0000-\\u001F\\u007F-\\u009F])\\1*[^\\u0000-\\u001F\\u007F-\\u009F]?$)",
+                "[^\\u0000-\\u001F\\u007F-\\u009F]+$"
+            ),
             "minLength": 15,
             "maxLength": LONGEST
         })

@@ -1,5 +1,7 @@
 //! `bartizan dev`: an installation with a demo tenant, for trying things out.
 
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use bartizan_core::secret::Secret;
@@ -28,8 +30,16 @@ pub(super) async fn run(dir: &Path, mut sources: Sources, form: Form) -> Result<
         install::create(dir)?;
     }
     let dir = dir.to_path_buf();
+    let waiting = sources.read()?.data().join("demo-password");
     serve::run(sources, async move |engine, reachable| {
-        let password = demo_tenant(engine).await?;
+        let password = demo_tenant(engine, &waiting).await?;
+        // Removed before it is shown: shown once is promised, and nothing slow lies between the two.
+        match fs::remove_file(&waiting) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Stop::new(Exit::Failed, format!("cannot remove {}: {error}", waiting.display())));
+            }
+            _ => {}
+        }
         let password = password.as_ref().map(|password| password.expose().as_str());
         match form {
             Form::Json => {
@@ -43,12 +53,24 @@ pub(super) async fn run(dir: &Path, mut sources: Sources, form: Form) -> Result<
     .await
 }
 
-/// Makes the demo tenant unless it exists; returns the owner's password if it was made now.
-async fn demo_tenant(engine: &Engine) -> Result<Option<Secret<String>>, Stop> {
-    if wiring::has_tenant(engine, TENANT).await? {
-        return Ok(None);
+/// Makes the demo tenant unless it exists; returns the owner's password unless it was shown before.
+///
+/// The password waits in a file while the tenant is made: whenever a start is cut short, the next one still knows it.
+async fn demo_tenant(engine: &Engine, waiting: &Path) -> Result<Option<Secret<String>>, Stop> {
+    let exists = wiring::has_tenant(engine, TENANT).await?;
+    let password = match fs::read_to_string(waiting) {
+        Ok(password) => Secret::new(password),
+        Err(_) if exists => return Ok(None),
+        Err(_) => {
+            let password = generate_password()?;
+            install::write_new(waiting, password.expose().as_bytes())
+                .map_err(|error| Stop::new(Exit::Failed, format!("cannot write {}: {error}", waiting.display())))?;
+            password
+        }
+    };
+    if exists {
+        return Ok(Some(password));
     }
-    let password = generate_password()?;
     let command = Command::TenantAdd {
         slug: TENANT.into(),
         name: "Demo Owner".into(),
@@ -56,10 +78,8 @@ async fn demo_tenant(engine: &Engine) -> Result<Option<Secret<String>>, Stop> {
         password: Password(password.clone()),
     };
     wiring::carry_out(engine, command).await.map_err(|refusal| {
-        Stop::new(
-            Exit::Failed,
-            format!("the demo tenant could not be made: {} ({})", refusal.detail, refusal.code.as_str()),
-        )
+        let code = refusal.code.as_str();
+        Stop::new(Exit::Failed, format!("the demo tenant could not be made: {} ({code})", refusal.detail))
     })?;
     Ok(Some(password))
 }

@@ -47,6 +47,10 @@ pub fn run(
 
 fn carry_out(cli: Cli, environment: Vec<(OsString, OsString)>) -> Result<(), Stop> {
     let form = if cli.json { Form::Json } else { Form::Text };
+    if let (Verb::Dev { .. }, Some(_)) = (&cli.verb, &cli.config) {
+        let stop = Stop::new(Exit::Usage, "`dev` uses the configuration in its directory");
+        return Err(stop.hint("Name the directory with --dir instead of the file with --config."));
+    }
     let sources = Sources { file: file(cli.config, &environment), environment, flags: Vec::new() };
     match cli.verb {
         Verb::Init { dir } => {
@@ -62,7 +66,7 @@ fn carry_out(cli: Cli, environment: Vec<(OsString, OsString)>) -> Result<(), Sto
         }
         Verb::Dev { dir, listen } => asynchronously(dev::run(&dir, with_flags(sources, listen), form)),
         Verb::Config { verb } => look(verb, &sources, form),
-        Verb::Routes => show::value(&wiring::routes(), form),
+        Verb::Routes => show::value(&wiring::routes()?, form),
         Verb::Doctor { grade: Some(url), ca } => asynchronously(doctor::grade(&url, ca.as_deref(), form)),
         Verb::Doctor { grade: None, .. } => asynchronously(doctor::examine(&sources, form)),
         Verb::Completions { shell } => {

@@ -138,6 +138,8 @@ keys! {
         public_url: Option<WebOrigin> = "", Restart;
         /// Time for the first byte, and again for the head of each request, to arrive. Closes idle connections too.
         header_timeout: Span<100, 300_000> = "15s", Restart;
+        /// A client that takes nothing of an answer for so long is let go.
+        write_timeout: Span<1_000, 600_000> = "30s", Restart;
         /// Largest head of a request, HTTP/1 and HTTP/2 alike.
         max_header: Size<4096, 1_048_576> = "32 KiB", Restart;
         /// Largest body of a request, unless a route allows less.

@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bartizan_keys::SecretSource;
 use bartizan::settings::{self, Credentials, Https, Rate, Settings, TierLimits};
 use bartizan_core::principal::Tier;
 use setting::{Raw, Setting};
@@ -367,7 +368,7 @@ impl Config {
         let https = keys.server.public_url.as_ref().is_some_and(|url| url.is_https()) || self.tls().is_some();
         Settings {
             data: self.data(),
-            secrets: self.secrets(),
+            secrets: SecretSource::dir(self.secrets()),
             database: keys.database.url.0.clone(),
             limits: settings::Limits {
                 tiers: self.tiers(),

@@ -112,9 +112,9 @@ fn secrets(config: &Config) -> Line {
             fail("secrets", format!("{}: {error}", dir.display()), "run this as the user that runs the server")
         }
         Ok(Some(open)) => fail("secrets", format!("{} is open to other users", open), format!("chmod go= '{open}'")),
-        Ok(None) => match wiring::check_secrets(&dir) {
+        Ok(None) => match wiring::check_secrets(&config.settings().secrets) {
             Ok(()) => fine("secrets", dir.display().to_string()),
-            Err(found) => fail("secrets", found, "remove the file named, so that the next start generates it anew"),
+            Err(found) => fail("secrets", found, "put the right file back from the backup; a root key or pepper made anew opens nothing that exists"),
         },
     }
 }
@@ -231,7 +231,7 @@ pub async fn grade(url: &str, authorities: Option<&Path>, form: Form) -> Result<
         )?,
         Form::Text => {
             for test in &graded.tests {
-                show::out(&format!("{:+4}  {:26}  {}\n", test.points, test.name, test.found))?;
+                show::out(&format!("{:+4}  {:29}  {}\n", test.points, test.name, test.found))?;
             }
             show::out(&format!("\ngrade {}, score {}\n", graded.letter, graded.score))?;
         }

@@ -1,7 +1,7 @@
 //! A door: one listening socket, its bounds, and the application behind it.
 //!
-//! What it promises: a client that sends nothing, or sends slowly, is let go after [`Bounds::header_timeout`]; no
-//! client can hold more than its share of connections; when told to stop, it accepts nobody new and lets those inside
+//! What it promises: a client that sends nothing, or sends slowly, is let go after [`Bounds::header_timeout`], one that
+//! takes nothing of its answer after [`Bounds::write_timeout`]; no client can hold more than its share of connections; when told to stop, it accepts nobody new and lets those inside
 //! finish. What it does not do: decide who may do what, which is the application's matter.
 //! *Caveat:* behind a proxy all clients share the proxy's address, so trusted proxies are exempt from the share.
 
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
+use super::patience::Patient;
 use super::sniff::{self, Version};
 use super::tls::Tls;
 use crate::config::Config;
@@ -36,6 +37,8 @@ use crate::wiring;
 pub struct Bounds {
     /// Time for the first bytes, and for each request's head.
     pub header_timeout: Duration,
+    /// Time for the client to take at least something of an answer that waits.
+    pub write_timeout: Duration,
     /// Time for the TLS handshake.
     pub handshake_timeout: Duration,
     /// Bytes of a request's head.
@@ -54,6 +57,7 @@ impl Bounds {
         let keys = &config.keys;
         Self {
             header_timeout: keys.server.header_timeout.0,
+            write_timeout: keys.server.write_timeout.0,
             handshake_timeout: keys.tls.handshake_timeout.0,
             max_header: usize::try_from(keys.server.max_header.0).unwrap_or(usize::MAX),
             connections: keys.server.max_connections.usize().min(Semaphore::MAX_PERMITS),
@@ -217,7 +221,7 @@ async fn greet(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
     let mut stop = shared.stop.clone();
     let Some(tls) = &shared.tls else {
         let sniffed = tokio::select! {
-            sniffed = timeout(shared.bounds.header_timeout, sniff::version(stream)) => sniffed,
+            sniffed = timeout(shared.bounds.header_timeout, sniff::version(Patient::new(stream, shared.bounds.write_timeout))) => sniffed,
             () = told(&mut stop) => return,
         };
         if let Ok(Ok((version, stream))) = sniffed {
@@ -232,6 +236,7 @@ async fn greet(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
         if first != [22] {
             return turn_away(stream).await.map(|()| None);
         }
+        let stream = Patient::new(stream, shared.bounds.write_timeout);
         TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
     };
     let shaken = tokio::select! {

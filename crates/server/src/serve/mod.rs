@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod door;
+pub mod patience;
 pub mod sniff;
 pub mod tls;
 mod watch;

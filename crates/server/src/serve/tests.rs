@@ -31,6 +31,7 @@ struct Open {
 fn bounds() -> Bounds {
     Bounds {
         header_timeout: PATIENCE,
+        write_timeout: PATIENCE,
         handshake_timeout: PATIENCE,
         max_header: 8192,
         connections: 64,
@@ -87,6 +88,20 @@ async fn a_client_that_says_nothing_or_too_little_is_let_go() {
     assert_eq!((silent.as_str(), preface.as_str()), ("", ""));
     assert!(half.is_empty() || half.starts_with("HTTP/1.1 408"), "{half}");
     assert!(started.elapsed() < PATIENCE / 2);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_of_a_large_answer_is_let_go() {
+    let large = || async { vec![0u8; 64 << 20] };
+    let app = hello().route("/large", get(large));
+    let one = Bounds { write_timeout: Duration::from_millis(150), connections: 1, ..bounds() };
+    let door = open(app, None, one, PATIENCE).await;
+    let mut lazy = TcpStream::connect(door.address).await.unwrap();
+    lazy.write_all(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    // The only place becomes free, although the first client is still connected.
+    let answer = exchange(door.address, b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+    drop(lazy);
 }
 
 #[tokio::test]
@@ -194,6 +209,16 @@ async fn what_takes_longer_than_the_drain_is_counted_as_cut_off() {
     entered.notified().await;
     door.stop.send_replace(true);
     assert_eq!(tokio::time::timeout(PATIENCE, door.served).await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_ends_one_connection_and_gives_its_place_back() {
+    let broken = async || -> &'static str { panic!("a mistake") };
+    let app = Router::new().route("/", get(broken)).route("/ok", get(async || "hello"));
+    let door = open(app, None, Bounds { connections: 1, per_address: 1, ..bounds() }, PATIENCE).await;
+    assert_eq!(exchange(door.address, GET).await, "");
+    let answer = exchange(door.address, b"GET /ok HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
 }
 
 #[tokio::test]
@@ -308,5 +333,20 @@ async fn a_file_replaced_or_rewritten_is_noticed_and_a_neighbour_is_not() {
     std::fs::rename(temp.path().join("draft"), &file).unwrap();
     tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
     std::fs::write(&file, "longer").unwrap();
+    tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_is_not_lost_when_the_waiting_is_broken_off() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("bartizan.toml");
+    std::fs::write(&file, "a").unwrap();
+    let mut watch = super::watch::Watch::new().unwrap();
+    watch.add(&file).unwrap();
+    std::fs::write(&file, "longer").unwrap();
+    // Long enough to receive the event, too short to act on it.
+    for _ in 0..5 {
+        assert!(tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_err());
+    }
     tokio::time::timeout(PATIENCE, watch.changed()).await.unwrap();
 }

@@ -23,6 +23,8 @@ fn mark(path: &Path) -> Mark {
 pub(super) struct Watch {
     files: Vec<(PathBuf, Mark)>,
     events: mpsc::Receiver<()>,
+    /// Whether something happened since the files were last looked at.
+    due: bool,
     watcher: RecommendedWatcher,
 }
 
@@ -34,7 +36,7 @@ impl Watch {
             // Full means that a look is due already.
             let _ = sender.try_send(());
         })?;
-        Ok(Self { files: Vec::new(), events, watcher })
+        Ok(Self { files: Vec::new(), events, due: false, watcher })
     }
 
     /// Watches `file` too. Call it before reading the file, or a change in between goes unnoticed.
@@ -46,14 +48,20 @@ impl Watch {
     }
 
     /// Waits until at least one of the files is different from what it was.
+    ///
+    /// Cancel safe: an event that was received is remembered until the files were looked at.
     pub(super) async fn changed(&mut self) {
         loop {
-            if self.events.recv().await.is_none() {
-                // The watcher is gone; there is nothing to wait for any more.
-                std::future::pending::<()>().await;
+            if !self.due {
+                if self.events.recv().await.is_none() {
+                    // The watcher is gone; there is nothing to wait for any more.
+                    std::future::pending::<()>().await;
+                }
+                self.due = true;
             }
             tokio::time::sleep(SETTLE).await;
             while self.events.try_recv().is_ok() {}
+            self.due = false;
             if self.look() {
                 return;
             }

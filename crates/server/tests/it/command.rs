@@ -20,6 +20,7 @@ fn wrong_usage_exits_with_2_and_prints_nothing_on_standard_output() {
     for arguments in [
         &["serv"][..],
         &[],
+        &["dev", "--config", "bartizan.toml"],
         &["tenant", "set-tier", "acme", "platinum"],
         &["block", "add", "::/129", "--reason", "x"],
         &["tenant", "add", "acme", "--name", "A", "--email", "a@b.example", "--password", "hunter2"],

@@ -128,8 +128,16 @@ fn dev_makes_the_tenant_that_an_interrupted_first_start_did_not() {
     let dir = temp.path().join("d");
     // As after a crash between creating the installation and creating the tenant.
     run(&["init", "--dir", text(&dir)]);
-    let (_server, hello) = Server::dev(&dir);
+    let (server, hello) = Server::dev(&dir);
     assert!(hello["password"].is_string(), "{hello}");
+    server.signal(Signal::TERM);
+    server.end();
+    // As after a crash between creating the tenant and announcing its password.
+    fs::write(dir.join("data/demo-password"), "waiting-to-be-told").unwrap();
+    let (server, hello) = Server::dev(&dir);
+    assert_eq!(hello["password"], "waiting-to-be-told");
+    drop(server);
+    assert_eq!(Server::dev(&dir).1["password"], Value::Null);
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Place {
         create_dir(&data_dir)?;
         let path = data_dir.join(name);
         create_file(&path)?;
+        sync_parent(&path)?;
         // Resolved, so that two names of one file meet at the same lock.
         let path = fs::canonicalize(&path).map_err(|error| StoreError::io(error, &path))?;
         if path.to_str().is_none() {
@@ -97,6 +98,16 @@ fn create_file(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     Err(StoreError::new(StoreErrorKind::Io).detail(format!("{} is not a regular file", path.display())))
+}
+
+/// Makes the file's name durable: SQLite syncs what is in the file, but the directory entry is ours.
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    #[cfg(unix)]
+    if let Some(parent) = path.parent() {
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::io(error, parent))?;
+    }
+    Ok(())
 }
 
 /// Files of ours are for the server's user alone. SQLite gives its side files the mode of the database.

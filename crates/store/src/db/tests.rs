@@ -78,3 +78,20 @@ async fn what_ran_quietly_is_kept_without_a_row_and_what_did_not_is_not() {
     let mut reader = db.read_platform(&scope).await.unwrap();
     assert_eq!(meta::find(&mut reader, "node").await.unwrap().as_deref(), Some("n1"));
 }
+
+#[tokio::test]
+async fn connections_keep_the_promises_of_durability() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open("sqlite:pragmas.db", dir.path()).await.unwrap();
+    let Engine::Sqlite { writer, readers } = &db.inner.engine;
+    let ask = async |pool, pragma: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT CAST(\"{pragma}\" AS TEXT) FROM pragma_{pragma}"));
+        sqlx::query_as::<_, (String,)>(sql).fetch_one(pool).await.unwrap().0
+    };
+    assert_eq!(ask(writer, "journal_mode").await, "wal");
+    assert_eq!(ask(writer, "synchronous").await, "2", "FULL");
+    for pool in [writer, readers] {
+        assert_eq!(ask(pool, "foreign_keys").await, "1");
+        assert_eq!(ask(pool, "trusted_schema").await, "0");
+    }
+}

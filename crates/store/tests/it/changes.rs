@@ -260,3 +260,34 @@ async fn platform_change_is_recorded_too() {
     assert_eq!(audit::since(&mut reader, done.seq - 1, 5).await.unwrap().len(), 1);
     assert_eq!(blocks::all(&mut reader, NOW).await.unwrap()[0].network, network);
 }
+
+#[tokio::test]
+async fn caller_who_goes_away_in_the_middle_leaves_no_transaction_behind() {
+    let world = World::new().await;
+    let (scope, user) = world.tenant("acme").await;
+    for polls in 0..40u32 {
+        let mut left = polls;
+        let mut change = Box::pin(async {
+            let mut tx = world.db.change(&scope).await.unwrap();
+            users::set_role(&mut tx, user, Role::Member, NOW).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        // Polled so many times, each time it is woken, then dropped wherever it is.
+        std::future::poll_fn(|context| {
+            let _ = change.as_mut().poll(context);
+            left = left.saturating_sub(1);
+            if left == 0 {
+                return std::task::Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
+        drop(change);
+    }
+    let mut tx = world.db.change(&scope).await.unwrap();
+    assert_eq!(users::by_id(&mut tx, user).await.unwrap().unwrap().role, Role::Owner);
+    let epoch = users::bump_epoch(&mut tx, user).await.unwrap().unwrap();
+    let event = world.event(scope.tenant(), EventKind::LoggedOutEverywhere { user, epoch });
+    assert_eq!(tx.commit(event, epoch).await.unwrap().value, 1);
+}

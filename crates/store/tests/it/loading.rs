@@ -22,11 +22,22 @@ async fn a_million_effects_are_loaded_in_order() {
     .execute(&mut conn)
     .await
     .unwrap();
-    let begin = Instant::now();
+    let (begin, cpu) = (Instant::now(), cpu_millis());
     let all = world.db.load_effects(NOW).await.unwrap();
-    println!("1,000,000 effects loaded in {:?} (debug_assertions: {})", begin.elapsed(), cfg!(debug_assertions));
+    let (wall, cpu) = (begin.elapsed(), cpu_millis().zip(cpu).map(|(after, before)| after - before));
+    println!("1,000,000 effects loaded in {wall:?}, {cpu:?} ms of processor (debug: {})", cfg!(debug_assertions));
     assert_eq!(all.len(), 1_000_000);
     for (n, (effect, until)) in all.iter().enumerate() {
         assert_eq!((*effect, *until), (Effect::EndSession(SessionId::from_u128(n as u128 + 1)), later(60)));
     }
+}
+
+/// Processor time of this process, which other work on the machine does not stretch. Alone in its process only this
+/// test is counted.
+fn cpu_millis() -> Option<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // After the name in parentheses; user and system time are fields 14 and 15, in hundredths of a second.
+    let times: Vec<u64> =
+        stat.rsplit_once(')')?.1.split_whitespace().skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+    Some(times.iter().sum::<u64>() * 10)
 }

@@ -1,5 +1,15 @@
 //! The store seen from outside.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests; clippy's exception for them does not reach functions that tests share"
+)]
+
 mod borders;
 mod changes;
 mod crash;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::api::*;
-use crate::guard::{Admission, Grant, Permit};
+use crate::guard::{Admission, Client, Grant, Permit};
 
 /// A gate that knows a caller by the role he claims: enough to see who is asked what, and when.
 #[derive(Clone, Default)]
@@ -60,7 +60,8 @@ impl Gate for RoleGate {
                     expires: Millis(i64::MAX),
                 }),
                 origin: Origin::default(),
-                idempotency_key: None,
+                client: Client::default(),
+                idempotency: None,
             };
         }
         Ok(Admission { grant, headers: limits() })
@@ -179,7 +180,7 @@ async fn create_user(
     }
     let _ = new.role;
     users.0.fetch_add(1, Ordering::Relaxed);
-    let key = permit.grant().idempotency_key.clone().unwrap_or(new.name);
+    let key = permit.grant().idempotency.as_ref().map_or(new.name, |once| once.key.clone());
     Ok(Created(User { id: permit.principal().unwrap().user, name: key }))
 }
 

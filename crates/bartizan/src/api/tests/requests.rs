@@ -329,3 +329,31 @@ async fn a_permit_outside_the_gate_is_an_error_of_the_server() {
     request.extensions_mut().insert(answer::Request(REQUEST));
     assert_eq!(router.oneshot(request).await.unwrap().status(), 500);
 }
+
+#[tokio::test]
+async fn what_the_document_promises_of_plain_types_is_enforced() {
+    let server = server();
+    for (body, rule) in [(r#"{"name":""}"#, "string.too_short"), (r#"{"name":"a","role":"x"}"#, "value.invalid")] {
+        let answer = server.send("POST", "/v1/users", &[JSON, OWNER], body).await;
+        assert_eq!((answer.status, answer.json()["errors"][0]["code"].as_str().unwrap()), (422, rule), "{body}");
+    }
+    assert_eq!(server.send("POST", "/v1/users", &[JSON, OWNER], r#"{"name":"\u00e9","role":null}"#).await.status, 201);
+    for (query, status) in
+        [("limit=0", 422), ("limit=1", 200), ("limit=100", 200), ("limit=101", 422), ("after=7", 200)]
+    {
+        let answer = server.send("GET", &format!("/v1/users?{query}"), &[OWNER], "").await;
+        assert_eq!(answer.status, status, "{query}");
+        if status == 422 {
+            assert_eq!(answer.json()["errors"][0]["pointer"], "query:limit");
+            assert_eq!(answer.json()["errors"][0]["code"], "number.out_of_range");
+        }
+    }
+    let long = format!("/v1/users?after={}", "%c3%a9".repeat(201));
+    assert_eq!(server.send("GET", &long, &[OWNER], "").await.json()["errors"][0]["code"], "string.too_long");
+    assert_eq!(server.send("GET", &long.replacen("%c3%a9", "", 1), &[OWNER], "").await.status, 200);
+    for (seat, status) in [("blue/0", 404), ("blue/1", 200), ("blue/1000", 404), ("7/7", 200)] {
+        assert_eq!(server.send("PUT", &format!("/v1/seats/{seat}"), &[], "").await.status, status, "{seat}");
+    }
+    let hint = format!("token=a&token_type_hint={}", "h".repeat(65));
+    assert_eq!(server.send("POST", "/oauth/introspect", &[FORM, MEMBER], hint).await.status, 422);
+}
