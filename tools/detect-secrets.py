@@ -50,10 +50,20 @@ def versions():
     for name in git("ls-files", "-z").decode(errors="replace").split("\0"):
         if name and Path(name).is_file():
             yield name, Path(name).read_bytes()
+    names = {}
     for line in git("rev-list", "--objects", "--all").decode(errors="replace").splitlines():
         identity, _, name = line.partition(" ")
-        if name and git("cat-file", "-t", identity).strip() == b"blob":
-            yield name, git("cat-file", "blob", identity)
+        if name:
+            names.setdefault(identity, name)
+    asked = "".join(f"{identity}\n" for identity in names).encode()
+    answer = subprocess.run(["git", "cat-file", "--batch"], input=asked, check=True, capture_output=True).stdout
+    at = 0
+    for name in names.values():
+        end = answer.index(b"\n", at)
+        (_, kind, size), at = answer[at:end].split(), end + 1
+        if kind == b"blob":
+            yield name, answer[at : at + int(size)]
+        at += int(size) + 1
 
 
 def found():
