@@ -1,5 +1,7 @@
 //! The engine: opens what is needed in the right order, wires it, and closes it again.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -389,7 +391,13 @@ fn node_name(settings: &Settings) -> Result<String, StartError> {
         Err(cause) => return Err(StartError::new(format!("{} cannot be read: {cause}", path.display()))),
     }
     let name = format!("node-{}", hex::encode(random::<6>()?));
-    std::fs::write(&path, format!("{name}\n"))
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()))
         .map_err(|cause| StartError::new(format!("{} cannot be written: {cause}", path.display())))?;
     Ok(name)
 }

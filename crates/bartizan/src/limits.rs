@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_core::error::{Code, Refusal};
-use bartizan_core::limit::{InvalidQuota, Key, Quota, Verdict, fields};
+use bartizan_core::limit::{self, InvalidQuota, Key, Quota, Verdict, fields};
 use bartizan_core::net::Prefix;
 use bartizan_core::principal::{Principal, Tier};
 use bartizan_core::time::Millis;
@@ -151,13 +151,38 @@ impl Limits {
     pub(crate) fn charge_principal(&self, who: &Principal, address: Ruling, now: Millis) -> Ruling {
         let policies = self.policies.load();
         let Some(policy) = policies.tier(who.tier) else { return address };
-        let user = Key(who.user.as_u128());
-        let mut asks = [Ask::new(user, USER, policy.user), Ask::new(Key(who.tenant.as_u128()), TENANT, policy.tenant)];
+        let user = tier_key(who.user.as_u128(), who.tier);
+        let tenant = tier_key(who.tenant.as_u128(), who.tier);
+        if self.ground.state.tier_override(who.tenant).is_some() {
+            self.carry_over(who, &policies, now);
+        }
+        let mut asks = [Ask::new(user, USER, policy.user), Ask::new(tenant, TENANT, policy.tenant)];
         let admission = self.ground.state.admit(user, &mut asks, 1, now);
         self.counted(admission);
         let Ruling { asks: mut all, .. } = address;
         all.extend(asks);
         Ruling { asks: all, admission, now }
+    }
+
+    /// After a change of tier, charges the new tier's counters with what was used under the old one: in units, not in
+    /// time, so that a raise gives room at once and a lowering forgives nothing.
+    fn carry_over(&self, who: &Principal, policies: &Policies, now: Millis) {
+        let state = &self.ground.state;
+        let Some(new) = policies.tier(who.tier) else { return };
+        for (id, name, to) in [(who.user.as_u128(), USER, new.user), (who.tenant.as_u128(), TENANT, new.tenant)] {
+            let key = tier_key(id, who.tier);
+            if state.tat_of(key).is_some() {
+                continue;
+            }
+            let used = policies.tiers.iter().filter(|old| old.tier != who.tier).map(|old| {
+                let from = if name == USER { old.user } else { old.tenant };
+                let seen = limit::take(state.tat_of(tier_key(id, old.tier)), &from, 0, now).1;
+                from.burst().saturating_sub(seen.remaining)
+            });
+            if let Some(used) = used.max().filter(|used| *used > 0) {
+                state.take(&mut [Ask::new(key, name, to)], used.min(to.burst()), now);
+            }
+        }
     }
 
     /// Notes that an address tried something no honest client does; many of these lead to a ban.
@@ -263,4 +288,15 @@ impl Ruling {
             }
         }
     }
+}
+
+/// The counter of a user or tenant in a tier. Ids are UUIDs of version 7, whose two variant bits are always `10`: flipping
+/// these two by the tier gives each tier its own key, and two ids differ elsewhere.
+fn tier_key(id: u128, tier: Tier) -> Key {
+    let mark = match tier {
+        Tier::Free => 0,
+        Tier::Pro => 1,
+        Tier::Enterprise => 2,
+    };
+    Key(id ^ (mark << 62))
 }

@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
+use bartizan_core::error::Code;
+use bartizan_core::token::Rejection;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -99,6 +101,21 @@ fn series(durations: &Durations, method: &str, route: &str) -> [Histogram; 5] {
 
 const STATUS: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Why credentials were ended before their time.
+const REVOCATIONS: &[&str] = &[
+    "logout",
+    "logout_everywhere",
+    "session_revoked",
+    "oauth_revoke",
+    "password_changed",
+    "role_changed",
+    "user_disabled",
+    "user_deleted",
+    "tenant_status",
+    "refresh_reuse",
+    "operator",
+];
+
 /// From a quarter of a millisecond to eight seconds.
 fn latency() -> Histogram {
     Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0])
@@ -152,6 +169,24 @@ impl Metrics {
         build.get_or_create(&Word("version", version)).set(1);
         ours.register("build_info", "The running version", build);
         storage_up.set(1);
+        // A series that appears only with its first event cannot be alarmed on: begin all of them at zero.
+        for (family, label, words) in [
+            (&logins, "outcome", &["succeeded", "failed", "limited", "busy"][..]),
+            (&limit_decisions, "decision", &["admitted", "denied", "banned", "ban_began"]),
+            (&denied, "code", &[Code::PermissionDenied.as_str()]),
+            (&tokens_issued, "by", &["login", "refresh"]),
+            (&revocations, "cause", REVOCATIONS),
+        ] {
+            for word in words {
+                let _begun = family.get_or_create_owned(&Word(label, word));
+            }
+        }
+        for reason in Rejection::ALL.iter().map(|rejection| rejection.as_str()).chain(["revoked"]) {
+            let _begun = token_rejections.get_or_create_owned(&Word("reason", reason));
+        }
+        for code in Code::ALL.iter().filter(|code| code.status() < 500) {
+            let _begun = refused.get_or_create_owned(&Word("code", code.as_str()));
+        }
         Self {
             registry: Mutex::new(registry),
             durations,

@@ -8,7 +8,7 @@ use bartizan_core::input::{Email, HumanName, NewPassword};
 use bartizan_core::principal::{Principal, Role};
 use bartizan_core::time::Millis;
 use bartizan_store::users::{self, UserChange, UserRow};
-use bartizan_store::{sessions, words};
+use bartizan_store::{Conn, sessions, words};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use schemars::JsonSchema;
@@ -185,12 +185,13 @@ impl Users {
             change.cancel().await?;
             return Err(Code::NotFound.into());
         };
-        let last_owner = row.role == Role::Owner
-            && row.status == words::UserStatus::Active
-            && users::count_active_owners(&mut change).await? <= 1;
+        // The operator may do what an owner may not: a tenant whose only owner is the attacker needs him gone.
         let refused = match permit.principal() {
-            _ if last_owner => Some(Code::LastOwner.into()),
-            Some(who) => action::may_act_on(who, id, row.role).err(),
+            Some(who) => match action::may_act_on(who, id, row.role) {
+                Ok(()) if is_last_owner(&mut change, &row).await? => Some(Code::LastOwner.into()),
+                Ok(()) => None,
+                Err(refusal) => Some(refusal),
+            },
             None => None,
         };
         if let Some(refusal) = refused {
@@ -212,15 +213,14 @@ impl Users {
         row: &UserRow,
         patch: &UserPatch,
     ) -> Result<(), Failure> {
-        if let Some(who) = who {
-            action::may_act_on(who, row.id, row.role)?;
-            if let Some(role) = patch.role {
-                action::may_grant(who, role)?;
-            }
+        // The operator may do what an owner may not: a tenant whose only owner is the attacker needs him gone.
+        let Some(who) = who else { return Ok(()) };
+        action::may_act_on(who, row.id, row.role)?;
+        if let Some(role) = patch.role {
+            action::may_grant(who, role)?;
         }
-        let owner = row.role == Role::Owner && row.status == words::UserStatus::Active;
         let stays = patch.role.is_none_or(|role| role == Role::Owner) && patch.status != Some(UserStatus::Disabled);
-        if owner && !stays && users::count_active_owners(change).await? <= 1 {
+        if !stays && is_last_owner(change, row).await? {
             return Err(Code::LastOwner.into());
         }
         Ok(())
@@ -262,6 +262,12 @@ impl Users {
         }
         Ok(events)
     }
+}
+
+/// Whether the tenant would be without an owner who can log in.
+async fn is_last_owner(conn: &mut Conn, row: &UserRow) -> Result<bool, Failure> {
+    let owner = row.role == Role::Owner && row.status == words::UserStatus::Active;
+    Ok(owner && users::count_active_owners(conn).await? <= 1)
 }
 
 /// A user with his personal data opened.
