@@ -2,8 +2,9 @@
 //!
 //! Tokens and limits are judged by the clock: set back, it makes what had expired valid again.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,7 +36,8 @@ impl LastSeen {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         // Written beside and renamed: a crash in between leaves the old one.
         let draft = self.0.with_extension("draft");
-        fs::write(&draft, format!("{seconds}\n"))?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(format!("{seconds}\n").as_bytes())?;
         fs::rename(&draft, &self.0)
     }
 }
