@@ -329,3 +329,24 @@ fn the_page_of_defaults_has_the_figures_that_are_no_settings() {
         assert!(page.contains(&format!("| {what} | {value} |")) && all.contains(source), "{what}: {source}");
     }
 }
+
+#[test]
+fn the_rooms_know_only_whom_the_picture_shows() {
+    for (room, may) in [
+        ("core", &[][..]),
+        ("keys", &["bartizan-core"]),
+        ("store", &["bartizan-core"]),
+        ("bartizan", &["bartizan-core", "bartizan-keys", "bartizan-store"]),
+        ("server", &["bartizan", "bartizan-core", "bartizan-keys", "bartizan-store"]),
+    ] {
+        let manifest = fs::read_to_string(root().join("crates").join(room).join("Cargo.toml")).unwrap();
+        let (_, needs) = manifest.split_once("[dependencies]").unwrap();
+        let needs = needs.split("\n[").next().unwrap().lines().filter(|line| line.starts_with("bartizan"));
+        let knows: Vec<&str> = needs.filter_map(|line| line.split(['.', ' ', '=']).next()).collect();
+        assert_eq!(knows, may, "{room}");
+        assert!(room == "store" || !manifest.contains("sqlx"), "{room} names SQL");
+    }
+    for (path, text) in program().filter(|(path, _)| path.components().any(|part| part.as_os_str() == "routes")) {
+        assert!(!text.contains("axum::Router") && !text.contains("SELECT"), "{}", path.display());
+    }
+}
