@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use bartizan_core::audit::{Actor, EventKind};
+use bartizan_core::audit::EventKind;
 use bartizan_core::browser::{CorsPolicy, Credentials, Origin, SecurityHeaders, Transport};
 use bartizan_core::limit::{KeyMaker, Quota, Tat};
 use bartizan_core::net::{BlockList, Proxies};
@@ -97,11 +97,11 @@ impl Engine {
         let db = Db::open(&settings.database, &settings.data).await.map_err(StartError::new)?;
         check_time(&db, &clock).await?;
         check_root_key(&db, keyring.as_ref()).await?;
-        let signing = Signing::load(&db, keyring.as_ref(), &settings.tokens, clock.now()).await?;
+        let node = node_name(&settings)?;
+        let signing = Signing::load(&db, keyring.as_ref(), &settings.tokens, &node, clock.now()).await?;
         let metrics = Arc::new(Metrics::new(VERSION));
         let state = open_state(&settings, keyring.as_ref())?;
         let snapshot = settings.data.join("limits.snapshot");
-        let node = node_name(&settings)?;
         let hashing = hashing_pool(&settings.password, keyring.as_ref())?;
         let vault = Vault::new(Arc::clone(&keyring));
         let reloadable = Arc::new(ArcSwap::from_pointee(reloadable(&settings)?));
@@ -158,8 +158,9 @@ impl Engine {
             Arc::clone(&metrics),
         )?;
         let router = front.layer(mounted.router.with_state(services));
-        let upkeep = upkeep::start(ground.clone(), blocked, snapshot.clone());
-        ground.record(&system(&ground, "start"), EventKind::ServerStarted).await?;
+        let keys = upkeep::Keys { signing, keyring, authenticator: authenticator.clone(), published };
+        let upkeep = upkeep::start(ground.clone(), blocked, keys, snapshot.clone());
+        ground.record(&Grant::system("start", &ground.node), EventKind::ServerStarted).await?;
         Ok(Self {
             ground,
             router,
@@ -215,7 +216,7 @@ impl Engine {
         self.reloadable.store(Arc::new(next));
         self.trusted.store(Arc::new(origins));
         self.ground.settings.store(Arc::new(settings));
-        self.ground.record(&system(&self.ground, "reload"), EventKind::ConfigReloaded).await?;
+        self.ground.record(&Grant::system("reload", &self.ground.node), EventKind::ConfigReloaded).await?;
         Ok(())
     }
 
@@ -226,7 +227,9 @@ impl Engine {
         if let Err(cause) = upkeep::note_time(&self.ground).await {
             tracing::warn!(%cause, "the time could not be noted");
         }
-        if let Err(cause) = self.ground.record(&system(&self.ground, "stop"), EventKind::ServerStopped).await {
+        if let Err(cause) =
+            self.ground.record(&Grant::system("stop", &self.ground.node), EventKind::ServerStopped).await
+        {
             tracing::warn!(%cause, "the stop could not be recorded");
         }
         let writer = self.refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -252,10 +255,6 @@ pub fn openapi() -> Result<serde_json::Value, StartError> {
 
 fn info() -> Info {
     Info { title: "Bartizan".into(), version: VERSION.into(), license: "MIT OR Apache-2.0".into() }
-}
-
-fn system(ground: &Ground, job: &str) -> Grant {
-    Grant { actor: Actor::System { job: job.into() }, ..Grant::operator(None, &ground.node) }
 }
 
 /// Refuses a clock that is further back than revocations are kept: the list of them could have holes.

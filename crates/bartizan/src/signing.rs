@@ -1,14 +1,21 @@
 //! The keys that sign access tokens: wrapped in the database, so that every node has the same ones.
 //!
 //! pending (published) → active (signs) → retired (verifies) → removed; or compromised (neither), from anywhere.
+//!
+//! [`Signing::tend`] moves them along by age: a new key is published before it signs, long enough for every consumer of
+//! the published set to have fetched it; a retired one verifies until the last token it signed has ended.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bartizan_core::audit::{AuditEvent, EventKind};
 use bartizan_core::id::TokenId;
 use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
-use bartizan_core::token::{Algorithm, Claims, KeySet, KeyState, SigningKey, Verifier};
+use bartizan_core::token::{
+    Algorithm, CLOCK_SKEW, Claims, KeySet, KeyState, MAX_LIFETIME, Rejection, SigningKey, Verifier,
+};
 use bartizan_keys::KeyProvider;
 use bartizan_store::signing_keys::{self, SigningKeyRow};
 use bartizan_store::{Db, PlatformScope, words};
@@ -16,7 +23,18 @@ use serde_json::Value;
 
 use crate::api::Failure;
 use crate::entropy::random;
+use crate::ground::Ground;
+use crate::guard::Grant;
 use crate::settings::Tokens;
+
+/// How long a key signs before its successor is made (SP 800-57 allows years; a short period keeps the way trodden).
+const SIGNS_FOR: Duration = Duration::from_secs(90 * 86_400);
+
+/// How long a key is published before it signs: two of the published set's max-age of five minutes.
+const PUBLISHED_FOR: Duration = Duration::from_secs(600);
+
+/// How long a retired key still verifies: until the last token it can have signed has ended.
+const VERIFIES_FOR: Duration = Duration::from_secs(MAX_LIFETIME.as_secs() + CLOCK_SKEW.as_secs());
 
 /// Signs access tokens and holds what verifies them. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,6 +56,15 @@ pub(crate) struct Subject {
     pub(crate) tenant_epoch: u64,
 }
 
+/// Whether the keys changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tended {
+    /// They did: what was published or remembered is out of date.
+    Changed,
+    /// They did not.
+    Unchanged,
+}
+
 impl Signing {
     /// Loads the keys; makes the first one in a new database.
     ///
@@ -47,33 +74,67 @@ impl Signing {
         db: &Db,
         provider: &dyn KeyProvider,
         tokens: &Tokens,
+        node: &str,
         now: Millis,
     ) -> Result<Self, Failure> {
-        let mut rows = {
-            let scope = PlatformScope::granted("start-up: load the signing keys");
-            let mut reader = db.read_platform(&scope).await?;
-            signing_keys::all(&mut reader).await?
-        };
+        let mut rows = stored(db).await?;
         if !rows.iter().any(|row| row.state == words::KeyState::Active) {
-            rows.push(first(db, provider, now).await?);
+            let row = make(provider, words::KeyState::Active, now)?;
+            let mut tx = db.change_platform(&tending()).await?;
+            signing_keys::insert(&mut tx, &row).await?;
+            let event = AuditEvent {
+                id: bartizan_core::id::EventId::new(now, random()?),
+                at: now,
+                tenant: None,
+                actor: Grant::system("first-start", node).actor,
+                origin: Grant::system("first-start", node).origin,
+                kind: EventKind::SigningKeyCreated { kid: row.kid.clone() },
+            };
+            // Nothing is in force yet that this could end.
+            let _ = tx.commit(event, ()).await?;
+            rows.push(row);
         }
-        let mut active = None;
-        let mut verifying = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let pkcs8 = provider.unwrap_bytes(&row.kek, binding(&row.kid).as_bytes(), &row.private_wrapped)?;
-            let algorithm =
-                Algorithm::parse(&row.alg).ok_or_else(|| Failure::fault("a signing key of an unknown kind"))?;
-            let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(Failure::fault)?;
-            verifying.push(key.verification_key(state(row.state)).map_err(Failure::fault)?);
-            if row.state == words::KeyState::Active {
-                active = Some(key);
-            }
-        }
-        let active = active.ok_or_else(|| Failure::fault("no active signing key"))?;
-        let keys = Arc::new(KeySet::new(verifying).map_err(Failure::fault)?);
-        let verifier = Verifier::new(keys, tokens.issuer.as_str(), tokens.audience.as_str()).map_err(Failure::fault)?;
-        let (issuer, audience) = (tokens.issuer.as_str().into(), tokens.audience.as_str().into());
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Ring { active, verifier, issuer, audience }))))
+        let ring = Ring::of(&rows, provider, tokens.issuer.as_str().into(), tokens.audience.as_str().into())?;
+        Ok(Self(Arc::new(ArcSwap::from_pointee(ring))))
+    }
+
+    /// Moves the keys along where it is time, and takes over what changed: at most one step a call, each durable and
+    /// recorded before it is in force here.
+    pub(crate) async fn tend(&self, ground: &Ground, provider: &dyn KeyProvider) -> Result<Tended, Failure> {
+        let now = ground.now();
+        let rows = stored(&ground.db).await?;
+        let pending = rows.iter().find(|row| row.state == words::KeyState::Pending);
+        let active = rows.iter().find(|row| row.state == words::KeyState::Active);
+        let over = rows.iter().find(|row| {
+            let ended = matches!(row.state, words::KeyState::Retired | words::KeyState::Compromised);
+            ended && row.retired_at.is_some_and(|at| now.since(at) > VERIFIES_FOR)
+        });
+        let due = active.is_some_and(|row| now.since(row.activated_at.unwrap_or(row.created_at)) >= SIGNS_FOR);
+        let grant = Grant::system("key-rotation", &ground.node);
+        let mut tx = ground.db.change_platform(&tending()).await?;
+        let kind = if let Some(row) = over {
+            signing_keys::delete(&mut tx, &row.kid).await?;
+            EventKind::SigningKeyRemoved { kid: row.kid.clone() }
+        } else if let (Some(next), Some(last)) = (pending, active)
+            && now.since(next.created_at) >= PUBLISHED_FOR
+        {
+            signing_keys::advance(&mut tx, &last.kid, words::KeyState::Retired, now).await?;
+            signing_keys::advance(&mut tx, &next.kid, words::KeyState::Active, now).await?;
+            EventKind::SigningKeyRotated { kid: next.kid.clone(), retired: last.kid.clone() }
+        } else if due && pending.is_none() {
+            let row = make(provider, words::KeyState::Pending, now)?;
+            signing_keys::insert(&mut tx, &row).await?;
+            EventKind::SigningKeyCreated { kid: row.kid }
+        } else {
+            tx.cancel().await?;
+            return Ok(Tended::Unchanged);
+        };
+        let event = ground.event(&grant, kind)?;
+        ground.apply(tx.commit(event, ()).await?);
+        let rows = stored(&ground.db).await?;
+        let old = self.0.load_full();
+        self.0.store(Arc::new(Ring::of(&rows, provider, Arc::clone(&old.issuer), Arc::clone(&old.audience))?));
+        Ok(Tended::Changed)
     }
 
     /// Signs a token for `subject`, valid from `now` until its principal's `expires`.
@@ -98,12 +159,12 @@ impl Signing {
     }
 
     /// Verifies signature and claims; says nothing about revocation.
-    pub(crate) fn verify(&self, token: &str, now: Millis) -> Result<Claims, bartizan_core::token::Rejection> {
+    pub(crate) fn verify(&self, token: &str, now: Millis) -> Result<Claims, Rejection> {
         self.0.load().verifier.verify(token, now)
     }
 
     /// Whether a token verified before is still within its time.
-    pub(crate) fn check_time(&self, claims: &Claims, now: Millis) -> Result<(), bartizan_core::token::Rejection> {
+    pub(crate) fn check_time(&self, claims: &Claims, now: Millis) -> Result<(), Rejection> {
         self.0.load().verifier.check_time(claims, now)
     }
 
@@ -113,40 +174,62 @@ impl Signing {
     }
 }
 
+impl Ring {
+    fn of(
+        rows: &[SigningKeyRow],
+        provider: &dyn KeyProvider,
+        issuer: Arc<str>,
+        audience: Arc<str>,
+    ) -> Result<Self, Failure> {
+        let mut active = None;
+        let mut verifying = Vec::with_capacity(rows.len());
+        for row in rows {
+            let pkcs8 = provider.unwrap_bytes(&row.kek, binding(&row.kid).as_bytes(), &row.private_wrapped)?;
+            let algorithm = Algorithm::parse(&row.alg);
+            let algorithm = algorithm.ok_or_else(|| Failure::fault("a signing key of an unknown kind"))?;
+            let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(Failure::fault)?;
+            verifying.push(key.verification_key(state(row.state)).map_err(Failure::fault)?);
+            if row.state == words::KeyState::Active {
+                active = Some(key);
+            }
+        }
+        let active = active.ok_or_else(|| Failure::fault("no active signing key"))?;
+        let keys = Arc::new(KeySet::new(verifying).map_err(Failure::fault)?);
+        let verifier = Verifier::new(keys, Arc::clone(&issuer), Arc::clone(&audience)).map_err(Failure::fault)?;
+        Ok(Self { active, verifier, issuer, audience })
+    }
+}
+
 /// A fresh id for a token.
 pub(crate) fn token_id(now: Millis) -> Result<TokenId, Failure> {
     Ok(TokenId::new(now, random()?))
 }
 
-async fn first(db: &Db, provider: &dyn KeyProvider, now: Millis) -> Result<SigningKeyRow, Failure> {
+async fn stored(db: &Db) -> Result<Vec<SigningKeyRow>, Failure> {
+    let mut reader = db.read_platform(&tending()).await?;
+    Ok(signing_keys::all(&mut reader).await?)
+}
+
+fn tending() -> PlatformScope {
+    PlatformScope::granted("the signing keys are everybody's")
+}
+
+fn make(provider: &dyn KeyProvider, state: words::KeyState, now: Millis) -> Result<SigningKeyRow, Failure> {
     let algorithm = Algorithm::Ed25519;
     let pkcs8 = SigningKey::generate_pkcs8(algorithm).map_err(Failure::fault)?;
     let key = SigningKey::from_pkcs8(algorithm, &pkcs8).map_err(Failure::fault)?;
     let public = key.verification_key(KeyState::Active).map_err(Failure::fault)?.public_jwk();
-    let row = SigningKeyRow {
+    Ok(SigningKeyRow {
         kid: key.kid().to_owned(),
         alg: algorithm.as_str().to_owned(),
-        state: words::KeyState::Active,
+        state,
         public_jwk: serde_json::to_string(&public).map_err(Failure::fault)?,
         private_wrapped: provider.wrap_bytes(binding(key.kid()).as_bytes(), &pkcs8)?,
         kek: provider.kek_id().to_owned(),
         created_at: now,
-        activated_at: Some(now),
+        activated_at: (state == words::KeyState::Active).then_some(now),
         retired_at: None,
-    };
-    let mut tx = db.change_platform(&PlatformScope::granted("start-up: the first signing key")).await?;
-    signing_keys::insert(&mut tx, &row).await?;
-    let event = bartizan_core::audit::AuditEvent {
-        id: bartizan_core::id::EventId::new(now, random()?),
-        at: now,
-        tenant: None,
-        actor: bartizan_core::audit::Actor::System { job: "first-start".into() },
-        origin: bartizan_core::audit::Origin::default(),
-        kind: bartizan_core::audit::EventKind::SigningKeyCreated { kid: row.kid.clone() },
-    };
-    // Nothing is in force yet that this could end.
-    let _ = tx.commit(event, ()).await?;
-    Ok(row)
+    })
 }
 
 /// What the wrap of a signing key is bound to: it cannot be put in another key's place.

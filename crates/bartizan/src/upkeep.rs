@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_core::net::BlockList;
+use bartizan_keys::KeyProvider;
 use bartizan_store::{blocks, meta};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api::Failure;
 use crate::ground::Ground;
+use crate::guard::Authenticator;
+use crate::routes::Published;
+use crate::signing::{Signing, Tended};
 
 /// Effects are kept so much longer than any token can feel them, so that a clock set back by less does no harm.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -19,8 +23,27 @@ pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// The row of `meta` that holds the latest moment the database has seen.
 pub(crate) const LAST_SEEN: &str = "clock.last_seen";
 
+/// What is needed to move the signing keys along.
+pub(crate) struct Keys {
+    pub(crate) signing: Signing,
+    pub(crate) keyring: Arc<dyn KeyProvider>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) published: Published,
+}
+
+impl Keys {
+    /// One step of the rotation, if it is time for one.
+    pub(crate) async fn tend(&self, ground: &Ground) -> Result<(), Failure> {
+        if self.signing.tend(ground, self.keyring.as_ref()).await? == Tended::Changed {
+            self.authenticator.forget();
+            self.published.publish_jwks(&self.signing.jwks()?).map_err(Failure::fault)?;
+        }
+        Ok(())
+    }
+}
+
 /// Starts the once-a-second round; it ends when aborted.
-pub(crate) fn start(ground: Ground, blocked: Arc<ArcSwap<BlockList>>, snapshot: PathBuf) -> JoinHandle<()> {
+pub(crate) fn start(ground: Ground, blocked: Arc<ArcSwap<BlockList>>, keys: Keys, snapshot: PathBuf) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -35,6 +58,9 @@ pub(crate) fn start(ground: Ground, blocked: Arc<ArcSwap<BlockList>>, snapshot: 
             }
             if round.is_multiple_of(60) {
                 forget(&ground).await;
+                if let Err(cause) = keys.tend(&ground).await {
+                    tracing::error!(%cause, "the signing keys could not be moved along; the ones in force stay");
+                }
             }
             round = round.wrapping_add(1);
         }

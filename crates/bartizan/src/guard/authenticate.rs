@@ -56,6 +56,11 @@ impl Authenticator {
         result
     }
 
+    /// Forgets every remembered signature: a key was retired, removed or distrusted.
+    pub(crate) fn forget(&self) {
+        self.verified.flush();
+    }
+
     /// Number of tokens whose signature is remembered.
     pub(crate) fn remembered(&self) -> usize {
         self.verified.len()

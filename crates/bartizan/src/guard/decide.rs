@@ -52,7 +52,7 @@ pub enum Verdict {
         /// `RateLimit` and its kind.
         headers: HeaderMap,
         /// What is written into the audit trail, and who was recognised.
-        record: Option<(Principal, EventKind)>,
+        record: Option<Box<(Principal, EventKind)>>,
     },
 }
 
@@ -86,18 +86,19 @@ impl Decider {
     /// Decides about a request for nothing that is declared: only the address can be judged.
     pub(crate) fn stray(&self, facts: &RequestFacts<'_>, now: Millis) -> Verdict {
         let mut headers = HeaderMap::with_capacity(4);
-        match self.admit_address(facts.ip, now).and_then(|ruling| {
-            if let Some(ruling) = &ruling {
-                self.limits.describe(ruling, None, &mut headers);
-            }
-            ruling.and_then(|ruling| ruling.refusal()).map_or(Ok(()), |refusal| Err(refusal.into()))
-        }) {
+        match self.consider_stray(facts, now, &mut headers) {
             Ok(()) => Verdict::Allow { principal: None, headers },
             Err(No { refusal, record }) => {
                 count(&self.metrics.refused, "code", refusal.code.as_str());
                 Verdict::Deny { refusal, headers, record }
             }
         }
+    }
+
+    fn consider_stray(&self, facts: &RequestFacts<'_>, now: Millis, headers: &mut HeaderMap) -> Result<(), No> {
+        let Some(ruling) = self.admit_address(facts.ip, now)? else { return Ok(()) };
+        self.limits.describe(&ruling, None, headers);
+        ruling.refusal().map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 
     fn consider(
@@ -134,7 +135,7 @@ impl Decider {
         if !roles.contains(&who.role) {
             count(&self.metrics.denied, "code", Code::PermissionDenied.as_str());
             let event = EventKind::AccessDenied { action, code: Code::PermissionDenied.as_str() };
-            return Err(No { refusal: Code::PermissionDenied.into(), record: Some((who, event)) });
+            return Err(No { refusal: Code::PermissionDenied.into(), record: Some(Box::new((who, event))) });
         }
         Ok(Some(who))
     }
@@ -166,7 +167,7 @@ impl Decider {
 /// A no in the making.
 struct No {
     refusal: Refusal,
-    record: Option<(Principal, EventKind)>,
+    record: Option<Box<(Principal, EventKind)>>,
 }
 
 impl From<Refusal> for No {

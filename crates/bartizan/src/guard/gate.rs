@@ -50,7 +50,8 @@ impl Gate for Guard {
                 Ok(Admission { grant, headers })
             }
             Verdict::Deny { refusal, headers, record } => {
-                if let Some((who, event)) = record {
+                if let Some(record) = record {
+                    let (who, event) = *record;
                     grant.actor = Actor::User { id: who.user, session: Some(who.session) };
                     grant.tenant = Some(who.tenant);
                     refusals.note(&grant, event);

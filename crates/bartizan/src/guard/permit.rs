@@ -75,6 +75,11 @@ impl Grant {
         }
     }
 
+    /// The grant of the server's own work, in the named job.
+    pub(crate) fn system(job: &str, node: &str) -> Self {
+        Self { actor: Actor::System { job: job.into() }, ..Self::operator(None, node) }
+    }
+
     /// The border this grant opens.
     pub(crate) fn scope(&self) -> Result<Scope, Failure> {
         let tenant = self.tenant.ok_or_else(|| Failure::fault("a grant without a tenant was used inside one"))?;

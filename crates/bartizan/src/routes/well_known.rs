@@ -4,13 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::Services;
-use crate::api::{Api, Cache, Document, Failure, RateClass, Read, Service, public};
+use crate::api::{Api, Cache, Document, Failure, Found, RateClass, Read, Service, public};
 
 pub(super) fn routes() -> Api<Services> {
     Api::new()
+        .get(
+            "/",
+            Read {
+                summary: "Where to find the description of this API",
+                access: public("somebody who finds the server may know what it speaks"),
+                rate: RateClass::Read,
+                cache: Cache::Public(Duration::from_secs(300)),
+            },
+            root,
+        )
         .get(
             "/.well-known/jwks.json",
             Read {
@@ -50,10 +62,26 @@ impl Published {
         })
     }
 
+    pub(crate) fn publish_jwks(&self, jwks: &Value) -> Result<(), serde_json::Error> {
+        self.jwks.store(Arc::new(Document::new(jwks)?));
+        Ok(())
+    }
+
     pub(crate) fn publish_openapi(&self, openapi: &Value) -> Result<(), serde_json::Error> {
         self.openapi.store(Arc::new(Document::new(openapi)?));
         Ok(())
     }
+}
+
+/// Where to go on.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Root {
+    openapi: &'static str,
+    jwks: &'static str,
+}
+
+async fn root() -> Result<Found<Root>, Failure> {
+    Ok(Found(Root { openapi: "/openapi.json", jwks: "/.well-known/jwks.json" }))
 }
 
 async fn jwks(Service(published): Service<Published>) -> Result<Document<Value>, Failure> {

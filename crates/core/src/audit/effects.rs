@@ -40,6 +40,8 @@ pub fn effects(kind: &EventKind) -> Vec<Effect> {
         | EventKind::ServerStopped
         | EventKind::ConfigReloaded
         | EventKind::SigningKeyCreated { .. }
+        | EventKind::SigningKeyRotated { .. }
+        | EventKind::SigningKeyRemoved { .. }
         | EventKind::TenantCreated { .. }
         | EventKind::TenantUpdated { .. }
         | EventKind::TenantResumed { .. }

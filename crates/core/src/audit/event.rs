@@ -86,6 +86,18 @@ pub enum EventKind {
         /// Its name in token headers.
         kid: String,
     },
+    /// A published key began to sign; the one before it only verifies from now on.
+    SigningKeyRotated {
+        /// The key that signs now.
+        kid: String,
+        /// The key that signed until now.
+        retired: String,
+    },
+    /// A key that verified nothing any more was removed.
+    SigningKeyRemoved {
+        /// Its name in token headers.
+        kid: String,
+    },
     /// A tenant and its first owner were created.
     TenantCreated {
         /// The new tenant.
@@ -256,6 +268,8 @@ impl EventKind {
             EventKind::ServerStopped => "server.stopped",
             EventKind::ConfigReloaded => "config.reloaded",
             EventKind::SigningKeyCreated { .. } => "signing_key.created",
+            EventKind::SigningKeyRotated { .. } => "signing_key.rotated",
+            EventKind::SigningKeyRemoved { .. } => "signing_key.removed",
             EventKind::TenantCreated { .. } => "tenant.created",
             EventKind::TenantUpdated { .. } => "tenant.updated",
             EventKind::TenantTierChanged { .. } => "tenant.tier_changed",
@@ -289,6 +303,8 @@ impl EventKind {
         "server.stopped",
         "config.reloaded",
         "signing_key.created",
+        "signing_key.rotated",
+        "signing_key.removed",
         "tenant.created",
         "tenant.updated",
         "tenant.tier_changed",
@@ -347,7 +363,8 @@ impl EventKind {
             EventKind::TokenRefreshed { session } | EventKind::LoggedOut { session } => vec![session.to_string()],
             EventKind::TokenRevoked { token, .. } => vec![token.to_string()],
             EventKind::BlockAdded { block, .. } | EventKind::BlockRemoved { block } => vec![block.to_string()],
-            EventKind::SigningKeyCreated { kid } => vec![kid.clone()],
+            EventKind::SigningKeyCreated { kid } | EventKind::SigningKeyRemoved { kid } => vec![kid.clone()],
+            EventKind::SigningKeyRotated { kid, retired } => vec![kid.clone(), retired.clone()],
             EventKind::ServerStarted
             | EventKind::ServerStopped
             | EventKind::ConfigReloaded

@@ -1,6 +1,7 @@
 //! Other people's tools against a live server. `./test` installs them and says where they are in `BARTIZAN_TOOLS`;
 //! a plain `cargo test` without it has nothing to run here and says so.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use bartizan_testkit::Server;
@@ -12,7 +13,8 @@ use crate::{launch, repository, server};
 fn tools(what: &str) -> Option<PathBuf> {
     let tools = std::env::var_os("BARTIZAN_TOOLS").map(PathBuf::from);
     if tools.is_none() {
-        eprintln!("NOTICE: {what} was not run: ./test installs it");
+        // Straight to the terminal: the runner hides what a passing test prints.
+        let _ = writeln!(std::io::stderr(), "NOTICE: {what} was not run: ./test installs it");
     }
     tools
 }

@@ -76,6 +76,7 @@ async fn no_more_is_public_than_was_decided() {
         operations(&server).await.iter().filter(|o| o.public).map(|o| format!("{} {}", o.method, o.template)).collect();
     public.sort();
     let decided = [
+        "GET /",
         "GET /.well-known/jwks.json",
         "GET /openapi.json",
         "POST /oauth/revoke",
@@ -160,7 +161,10 @@ async fn every_path_refuses_the_methods_it_does_not_have_and_other_spellings() {
             assert!(answer.header("allow").contains(operation.method.as_str()), "{method} {}", operation.template);
             complete(&operation.template, &answer);
         }
-        drop(owner.send(operation.method.clone(), &format!("{}/", operation.path), None, "").await.problem(404));
+        let slashed = format!("{}/", operation.path.trim_end_matches('/'));
+        if slashed != operation.path {
+            drop(owner.send(operation.method.clone(), &slashed, None, "").await.problem(404));
+        }
     }
 }
 

@@ -129,7 +129,7 @@ fn arguments(name: &str, hash: [u8; 32], fresh: &[u8]) -> Vec<Value> {
         }
         "sessions::BY_ID" => vec![ses],
         "sessions::LIVE_OF_USER" => vec![usr, at(1), "".into(), Value::from(10i64)],
-        "sessions::KNOWS_DEVICE" => vec![usr, blob()],
+        "sessions::KNOWS_DEVICE" => vec![usr, same()],
         "sessions::TOUCH" | "sessions::END" => vec![ses, at(1)],
         "sessions::END_ALL" => vec![usr, "".into(), at(1)],
         "tenants::INSERT" => vec![fresh_text.into(), blob(), "free".into(), at(0)],

@@ -113,14 +113,14 @@ pub(crate) async fn new_user(tx: &mut Tx, id: UserId, owner: &str, role: Role) {
 }
 
 pub(crate) async fn new_session(tx: &mut Tx, id: SessionId, user: UserId, hash: [u8; 32], owner: &str) {
-    let sealed = mark(owner);
+    let (sealed, device) = (mark(owner), mark("same"));
     let session = NewSession {
         id,
         user_id: user,
         created_at: NOW,
         idle_expires_at: later(1000),
         absolute_expires_at: later(9000),
-        device_hash: Some(&sealed),
+        device_hash: Some(&device),
         client_sealed: &sealed,
     };
     sessions::insert(tx, &session).await.unwrap();
