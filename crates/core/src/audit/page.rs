@@ -19,7 +19,11 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         EventKind::ServerStarted => EventKind::ServerStopped,
         EventKind::ServerStopped => EventKind::ConfigReloaded,
         EventKind::ConfigReloaded => EventKind::SigningKeyCreated { kid: "kid".into() },
-        EventKind::SigningKeyCreated { .. } => EventKind::TenantCreated { tenant, owner: user },
+        EventKind::SigningKeyCreated { .. } => {
+            EventKind::SigningKeyRotated { kid: "kid".into(), retired: "kid".into() }
+        }
+        EventKind::SigningKeyRotated { .. } => EventKind::SigningKeyRemoved { kid: "kid".into() },
+        EventKind::SigningKeyRemoved { .. } => EventKind::TenantCreated { tenant, owner: user },
         EventKind::TenantCreated { .. } => EventKind::TenantUpdated { fields: vec!["name"] },
         EventKind::TenantUpdated { .. } => EventKind::TenantTierChanged { tenant, from: Tier::Free, to: Tier::Pro },
         EventKind::TenantTierChanged { .. } => EventKind::TenantSuspended { tenant, epoch },

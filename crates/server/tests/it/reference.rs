@@ -308,6 +308,7 @@ fn the_page_of_defaults_has_the_figures_that_are_no_settings() {
         ("longest ban", seconds(BanPolicy::LONGEST)),
         ("refusals are forgotten within", seconds(BanPolicy::FORGET)),
         ("proxies read in `X-Forwarded-For`", MOST_HOPS.to_string()),
+        ("a retired key verifies for", seconds(MAX_LIFETIME + CLOCK_SKEW)),
     ] {
         let row = format!("| {what} | {value} |");
         assert!(page.contains(&row), "docs/defaults.md should say {row}");
@@ -323,6 +324,8 @@ fn the_page_of_defaults_has_the_figures_that_are_no_settings() {
         ("names and values of a query or form", "64", "MAX_PAIRS: usize = 64;"),
         ("answers kept for `Idempotency-Key`", "24 h", "REMEMBERED: Duration = Duration::from_secs(24 * 3600);"),
         ("revocations kept beyond their need", "24 h", "KEPT: Duration = Duration::from_secs(24 * 3600);"),
+        ("a key signs for", "90 days", "SIGNS_FOR: Duration = Duration::from_secs(90 * 86_400);"),
+        ("a key is published before it signs", "600 s", "PUBLISHED_FOR: Duration = Duration::from_secs(600);"),
         ("refusals waiting for the audit trail", "4,096", "WAITING: usize = 4_096;"),
         ("HSTS", "two years, with subdomains, over TLS only, no preload", "\"max-age=63072000; includeSubDomains\""),
     ] {
