@@ -18,9 +18,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bartizan_keys::SecretSource;
 use bartizan::settings::{self, Credentials, Https, Rate, Settings, TierLimits};
 use bartizan_core::principal::Tier;
+use bartizan_keys::SecretSource;
 use setting::{Raw, Setting};
 use toml::de::{DeTable, DeValue};
 

@@ -114,7 +114,11 @@ fn secrets(config: &Config) -> Line {
         Ok(Some(open)) => fail("secrets", format!("{} is open to other users", open), format!("chmod go= '{open}'")),
         Ok(None) => match wiring::check_secrets(&config.settings().secrets) {
             Ok(()) => fine("secrets", dir.display().to_string()),
-            Err(found) => fail("secrets", found, "put the right file back from the backup; a root key or pepper made anew opens nothing that exists"),
+            Err(found) => fail(
+                "secrets",
+                found,
+                "put the right file back from the backup; a root key or pepper made anew opens nothing that exists",
+            ),
         },
     }
 }
