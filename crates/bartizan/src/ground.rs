@@ -253,6 +253,7 @@ impl<E: Into<EventKind>> Change<E> {
     pub(crate) async fn record(&mut self, event: E) -> Result<(), Failure> {
         let event = self.ground.event(&self.grant, event.into())?;
         self.tx.record(&event).await?;
+        self.ground.metrics.audit_events.inc();
         Ok(())
     }
 

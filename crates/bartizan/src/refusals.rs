@@ -40,7 +40,11 @@ async fn write(ground: Ground, mut waiting: mpsc::Receiver<AuditEvent>) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         match ground.db.record_all(&batch).await {
-            Ok(committed) => ground.apply(committed),
+            Ok(committed) => {
+                ground.apply(committed);
+                // One was counted there.
+                ground.metrics.audit_events.inc_by(batch.len().saturating_sub(1) as u64);
+            }
             Err(cause) => {
                 tracing::error!(%cause, rows = batch.len(), "refusals could not be written to the audit trail");
                 ground.metrics.audit_dropped.inc_by(batch.len() as u64);

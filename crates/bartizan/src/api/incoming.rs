@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use bartizan_core::error::{Code, FieldError, Refusal};
+use bartizan_core::input::IdempotencyKey;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
@@ -18,8 +19,6 @@ use crate::guard::{Grant, Idempotency};
 
 /// The header by which a client makes a change repeatable.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Most characters of an `Idempotency-Key`.
-pub(super) const IDEMPOTENCY_KEY_MAX: usize = 128;
 
 /// The media types a handler can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,22 +152,16 @@ fn is_media(headers: &HeaderMap, media: Media) -> bool {
         })
 }
 
-/// At most one key of 1 to 128 visible ASCII characters: what the document promises is what is accepted.
+/// At most one key, quoted or bare: what the document promises is what is accepted.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let bytes = value.as_bytes();
-    let fits = (1..=IDEMPOTENCY_KEY_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
-    match (fits, values.next(), value.to_str()) {
-        (true, None, Ok(text)) => Ok(Some(text.to_owned())),
-        _ => Err(Refusal::new(Code::HeaderInvalid)
-            .error(FieldError::new(
-                "header:idempotency-key",
-                "header.invalid",
-                "Must be given once, as 1 to 128 visible ASCII characters.",
-            ))
-            .into()),
-    }
+    let fault = match value.to_str().map(IdempotencyKey::parse) {
+        Ok(Ok(key)) if values.next().is_none() => return Ok(Some(key.to_string())),
+        Ok(Err(fault)) => fault.at("header:idempotency-key"),
+        _ => FieldError::new("header:idempotency-key", "header.invalid", "Must be given once, as visible ASCII."),
+    };
+    Err(Refusal::new(Code::HeaderInvalid).error(fault).into())
 }
 
 #[cfg(test)]

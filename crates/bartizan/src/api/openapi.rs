@@ -3,12 +3,13 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bartizan_core::error::Problem;
+use bartizan_core::input::IdempotencyKey;
 use http::StatusCode;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::fault::{Fault, Flaw};
-use super::incoming::{IDEMPOTENCY_KEY_MAX, limit};
+use super::incoming::limit;
 use super::row::{Access, RateClass, Row, Verb};
 use super::schema::{BodyShape, Description, Parameter, Presence, Shape, gaps, is_scalar, parameters};
 
@@ -66,12 +67,7 @@ fn idempotency_key() -> Value {
         "in": "header",
         "required": false,
         "description": "Makes a repetition of the same request give the first one's answer.",
-        "schema": {
-            "type": "string",
-            "minLength": 1,
-            "maxLength": IDEMPOTENCY_KEY_MAX,
-            "pattern": format!("^[!-~]{{1,{IDEMPOTENCY_KEY_MAX}}}$")
-        }
+        "schema": SchemaGenerator::default().subschema_for::<IdempotencyKey>()
     })
 }
 
