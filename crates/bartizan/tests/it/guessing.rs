@@ -130,6 +130,54 @@ async fn every_reason_of_a_failed_login_gives_one_answer_at_one_price() {
     assert!(rows.iter().all(|row| row["targets"] == json!([]) && row["details"] == json!({ "reason": "credentials" })));
 }
 
+/// While the only place for a hash is taken, everybody who needs one is told so: a reason that were known without one
+/// would show itself here.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reason_of_a_failed_login_is_found_by_way_of_a_hash() {
+    let mut house = House::with(|settings| (settings.password.workers, settings.password.queue) = (1, 0)).await;
+    let owner = house.tenant("acme").await;
+    let disabled = house.user("acme", &owner, "member", "dis").await;
+    let patch = json!({ "status": "disabled" });
+    drop(owner.caller.patch(&format!("/v1/users/{}", disabled.user), &patch).await.expect(200));
+    drop(house.tenant("globex").await);
+    drop(house.operator().set_status("globex", TenantStatus::Suspended).await.unwrap());
+    house.stop().await;
+    (house.settings.password.memory_kib, house.settings.password.passes) = (64 * 1024, 16);
+    house.start().await.unwrap();
+    let cases = [
+        ("acme", EMAIL),
+        ("acme", "nobody@same.example"),
+        ("acme", "dis@same.example"),
+        ("globex", EMAIL),
+        ("no-such", EMAIL),
+    ];
+    let (mut shapes, mut tries) = (Vec::new(), 0);
+    while shapes.len() < cases.len() {
+        tries += 1;
+        assert!(tries < 20, "the hash that was to be in the way was always over too soon");
+        let stranger = house.caller();
+        let hashing = tokio::spawn(async move { stranger.try_login("elsewhere", "x@same.example", "wrong").await });
+        let metrics = async || {
+            let request = http::Request::get("/metrics").body(axum::body::Body::empty()).unwrap();
+            let answer = tower::ServiceExt::oneshot(house.engine().ops_router(), request).await.unwrap();
+            String::from_utf8(axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
+        };
+        while !metrics().await.contains("password_hashing{state=\"running\"} 1") && !hashing.is_finished() {}
+        shapes.clear();
+        for (slug, email) in cases {
+            let answer = house.caller().try_login(slug, email, &passphrase("dis")).await;
+            if !hashing.is_finished() {
+                let mut shape = answer.refused(503, "server.busy").shape();
+                // Who asked a moment later is told to wait as long.
+                shape.1.clear();
+                shapes.push(shape);
+            }
+        }
+        drop(hashing.await.unwrap().expect(401));
+    }
+    assert!(shapes.windows(2).all(|two| two[0] == two[1]), "{shapes:#?}");
+}
+
 #[tokio::test]
 async fn a_success_is_not_charged_and_does_not_pardon_failures() {
     let house = House::with(|settings| limits(settings, so_many(3, 3600), OPEN, OPEN, OPEN)).await;

@@ -11,12 +11,17 @@ async fn post(caller: Caller, path: &'static str, body: Value) -> Answer {
     caller.post(path, &body).await
 }
 
+/// A house whose hashes take long enough that a request always waits for its own.
+async fn slow() -> House {
+    House::with(|settings| settings.password.memory_kib = 2 * 1024).await
+}
+
 /// What takes an admin's power away, by the owner or the operator.
 const ENDS: &[&str] = &["session", "disabled", "demoted", "deleted", "token", "suspended"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_changed_under_a_credential_after_its_end_was_answered() {
-    let house = House::new().await;
+    let house = slow().await;
     for end in ENDS.iter().copied() {
         let slug = format!("acme-{end}");
         drop(house.tenant(&slug).await);
@@ -77,7 +82,7 @@ async fn nothing_is_changed_under_a_credential_after_its_end_was_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_with_the_old_password_leaves_no_session_beside_a_change_of_password() {
-    let house = House::new().await;
+    let house = slow().await;
     let owner = house.tenant("acme").await;
     let overtaken = in_every_order(
         async |serial| {
@@ -109,7 +114,7 @@ async fn a_login_with_the_old_password_leaves_no_session_beside_a_change_of_pass
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_changes_from_one_password_only_one_is_made() {
-    let house = House::new().await;
+    let house = slow().await;
     let owner = house.tenant("acme").await;
     let overtaken = in_every_order(
         async |serial| {
@@ -139,7 +144,7 @@ async fn of_two_changes_from_one_password_only_one_is_made() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_owners_who_demote_each_other_leave_one() {
-    let house = House::new().await;
+    let house = slow().await;
     for change in [json!({ "role": "member" }), json!({ "status": "disabled" }), Value::Null] {
         let take = async |caller: Caller, user: String| {
             let path = format!("/v1/users/{user}");
@@ -170,7 +175,7 @@ async fn two_owners_who_demote_each_other_leave_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_up_sent_twice_at_once_makes_one_tenant_and_gets_one_answer() {
-    let house = House::new().await;
+    let house = slow().await;
     let sign_up = async |serial: usize| {
         let body = json!({
             "tenant": format!("acme-{serial}"), "name": "Ann", "email": "ann@same.example", "password": passphrase("ann")
@@ -190,7 +195,7 @@ async fn a_sign_up_sent_twice_at_once_makes_one_tenant_and_gets_one_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mutation_sent_twice_at_once_under_one_key_has_one_effect_and_one_answer() {
-    let house = House::new().await;
+    let house = slow().await;
     let owner = house.tenant("acme").await;
     let create = async |serial: usize| {
         let body = json!({ "email": format!("u{serial}@same.example"), "name": "U", "role": "member" });

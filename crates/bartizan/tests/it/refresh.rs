@@ -35,7 +35,7 @@ async fn of_sixty_four_refreshes_at_once_one_wins_and_all_get_its_token() {
 }
 
 /// About 200 a second on two cores.
-const ROUNDS: usize = 1_600;
+const ROUNDS: usize = 800;
 
 /// Each round: a login, then a refresh and the end of its session at once. What each of them answered, is then tried.
 #[tokio::test(flavor = "multi_thread")]
