@@ -34,6 +34,29 @@ async fn of_sixty_four_refreshes_at_once_one_wins_and_all_get_its_token() {
     drop(house.caller().refresh(&answers[0].text("/refresh_token")).await.expect(200));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_that_race_for_one_token_both_lose_the_session() {
+    let house = House::new().await;
+    let owner = house.tenant("acme").await;
+    for round in 1..=20 {
+        let session = house.login("acme", "owner@same.example", &passphrase("acme")).await;
+        let mut racing = JoinSet::new();
+        for client in ["phone", "thief"] {
+            let (caller, token) = (house.caller().with("user-agent", client), session.refresh.clone());
+            racing.spawn(async move { caller.refresh(&token).await });
+        }
+        let answers = racing.join_all().await;
+        let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+        assert_eq!(won.len(), 1);
+        drop(house.caller().bearer(&won[0].text("/access_token")).get("/v1/whoami").await.expect(401));
+        for client in ["phone", "thief"] {
+            let caller = house.caller().with("user-agent", client);
+            drop(caller.refresh(&won[0].text("/refresh_token")).await.expect(401));
+        }
+        assert_eq!(counted(&owner.caller, "token.refresh_reused").await, round);
+    }
+}
+
 /// About 200 a second on two cores.
 const ROUNDS: usize = 800;
 

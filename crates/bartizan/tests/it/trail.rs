@@ -140,6 +140,48 @@ async fn what_a_role_may_not_is_refused_on_every_row_and_written_down() {
     assert!(rows.iter().all(|row| row["actor"]["id"] == member.user.as_str() && row["outcome"] == "denied"));
 }
 
+#[tokio::test]
+async fn what_the_operator_does_stands_in_the_trail_of_whom_it_concerns() {
+    let house = House::new().await;
+    let (acme, globex) = (house.tenant("acme").await, house.tenant("globex").await);
+    let hand = house.operator();
+    let secret = || bartizan_core::secret::Secret::new(passphrase("op"));
+    drop(hand.set_tier("acme", bartizan_core::principal::Tier::Pro).await.unwrap());
+    let role = bartizan_core::principal::Role::Member;
+    drop(hand.add_user("acme", "op@same.example", "Op", role, secret()).await.unwrap());
+    let session = house.login("acme", "op@same.example", &passphrase("op")).await;
+    hand.revoke_session("acme", &session.id).await.unwrap();
+    drop(hand.disable_user("acme", "op@same.example").await.unwrap());
+    drop(hand.set_status("acme", bartizan_store::words::TenantStatus::Suspended).await.unwrap());
+    drop(hand.set_status("acme", bartizan_store::words::TenantStatus::Active).await.unwrap());
+    let block = hand.add_block("198.51.100.0/24".parse().unwrap(), None, "noise").await.unwrap();
+    drop(house.caller().from("198.51.100.9").get("/v1/whoami").await.refused(403, "access.address_blocked"));
+    let block = serde_json::to_value(&block).unwrap()["id"].as_str().unwrap().to_owned();
+    hand.remove_block(&block).await.unwrap();
+    drop(house.caller().from("198.51.100.9").get("/v1/whoami").await.expect(401));
+    assert!(hand.remove_block(&block).await.is_err());
+    // Of another tenant's session it finds nothing.
+    assert!(hand.revoke_session("globex", &acme.id).await.is_err());
+
+    let again = house.login("acme", "owner@same.example", &passphrase("acme")).await;
+    let mine = |rows: &[Value]| -> Vec<String> {
+        let by_hand = rows.iter().filter(|row| row["actor"]["type"] == "operator");
+        by_hand.map(|row| row["action"].as_str().unwrap().to_owned()).collect()
+    };
+    let done = [
+        "tenant.tier_changed",
+        "user.created",
+        "session.revoked",
+        "user.disabled",
+        "tenant.suspended",
+        "tenant.resumed",
+    ];
+    assert_eq!(mine(&all(&again.caller, "/v1/audit").await), done);
+    assert_eq!(mine(&all(&globex.caller, "/v1/audit").await), Vec::<String>::new());
+    let blocks = "SELECT COUNT(*) FROM audit WHERE tenant_id IS NULL AND action IN ('block.added', 'block.removed')";
+    assert_eq!(house.number(blocks).await, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_numbers_of_a_tenant_have_no_gaps_however_many_write_at_once() {
     let house = House::new().await;
@@ -215,18 +257,20 @@ async fn nothing_personal_and_no_secret_can_be_read_on_the_disk() {
             house.stop().await;
             assert!(house.settings.data.join("limits.snapshot").exists());
         }
-        let mut searched = 0;
+        let (mut searched, mut control) = (0, false);
         for entry in std::fs::read_dir(&house.settings.data).unwrap() {
             let path = entry.unwrap().path();
             let bytes = letters(&std::fs::read(&path).unwrap());
             searched += bytes.len();
+            control |= bytes.contains("acme");
             for secret in secrets {
                 for form in forms(secret) {
                     assert!(!bytes.contains(&form), "{secret:?} can be read in {}", path.display());
                 }
             }
         }
-        assert!(searched > 50_000, "{searched} bytes");
+        // The tenant's short name is public: it is found, so the search is one.
+        assert!(searched > 50_000 && control, "{searched} bytes");
     }
 }
 
