@@ -100,7 +100,7 @@ impl Ground {
     pub(crate) async fn open(&self, grant: &Grant, tenant: TenantId) -> Result<Change<EventKind>, Failure> {
         let grant = Grant { tenant: Some(tenant), idempotency: None, ..grant.clone() };
         match self.begin(&grant).await? {
-            Begun::New(change) => Ok(change),
+            Begun::New(change) => Ok(*change),
             Begun::Again(_) => Err(Failure::fault("an answer was remembered for a change without a key")),
         }
     }
@@ -143,7 +143,8 @@ impl Ground {
             tx.cancel().await?;
             return Ok(Begun::Again(keys.open(ANSWER, &hex::encode(once.key), &row.response_sealed)?.expose().clone()));
         }
-        Ok(Begun::New(Change { tx, ground: self.clone(), grant: grant.clone(), once, kind: std::marker::PhantomData }))
+        let change = Change { tx, ground: self.clone(), grant: grant.clone(), once, kind: std::marker::PhantomData };
+        Ok(Begun::New(Box::new(change)))
     }
 
     /// Whether the credential that was let in is still in force inside the transaction. Between the guard and here lies
@@ -223,7 +224,7 @@ impl Ground {
 #[expect(clippy::large_enum_variant, reason = "taken apart at once by whoever asked for it")]
 pub(crate) enum Begun<E> {
     /// The change.
-    New(Change<E>),
+    New(Box<Change<E>>),
     /// It was made before, under the same `Idempotency-Key`: the answer it got, as JSON.
     Again(Vec<u8>),
 }

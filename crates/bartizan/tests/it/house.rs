@@ -1,9 +1,12 @@
 //! A house for a test: a directory of its own, the real engine on it, a clock that stands still, and callers who come
 //! in through the whole stack without a socket.
 
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -255,6 +258,11 @@ impl Caller {
         self.with("authorization", &format!("Bearer {token}"))
     }
 
+    /// As a browser that has the device cookie, on the own site.
+    pub(crate) fn device(self, cookie: &str) -> Self {
+        self.with("cookie", cookie).with("sec-fetch-site", "same-origin")
+    }
+
     /// With an `Idempotency-Key`.
     pub(crate) fn once(self, key: &str) -> Self {
         self.with("idempotency-key", key)
@@ -381,4 +389,78 @@ pub(crate) async fn all(caller: &Caller, path: &str) -> Vec<Value> {
 /// How many rows of `action` the trail has.
 pub(crate) async fn counted(caller: &Caller, action: &str) -> usize {
     all(caller, &format!("/v1/audit?action={action}")).await.len()
+}
+
+/// A request stopped in the middle of its way: at one of its waits, after so many polls.
+pub(crate) struct Paused<F: Future> {
+    future: Pin<Box<F>>,
+    output: Option<F::Output>,
+}
+
+impl<F: Future> Paused<F> {
+    /// Polls `future` so many times, each time after it was woken.
+    pub(crate) async fn after(polls: usize, future: F) -> Self {
+        let mut paused = Self { future: Box::pin(future), output: None };
+        let mut left = polls;
+        poll_fn(|context| {
+            left = left.saturating_sub(1);
+            match paused.future.as_mut().poll(context) {
+                Poll::Ready(output) => paused.output = Some(output),
+                Poll::Pending if left > 0 => return Poll::Pending,
+                Poll::Pending => {}
+            }
+            Poll::Ready(())
+        })
+        .await;
+        paused
+    }
+
+    /// Whether it came to its end before it was stopped.
+    pub(crate) fn is_done(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// Lets it go on to its end.
+    pub(crate) async fn rest(self) -> F::Output {
+        match self.output {
+            Some(output) => output,
+            None => self.future.await,
+        }
+    }
+}
+
+/// Pauses `first` at each of its waits in turn, lets `second` run meanwhile, then lets `first` go on; asks `check` about
+/// every order of events. A second that has to wait for the first (it holds the one writer) gets its turn after it. Returns how
+/// often the second was first.
+pub(crate) async fn in_every_order<A, B, Fut>(
+    first: impl AsyncFn(usize) -> (A, Fut),
+    second: impl AsyncFn(&A) -> B,
+    check: impl AsyncFn(A, Answer, B),
+) -> usize
+where
+    Fut: Future<Output = Answer>,
+{
+    let (mut polls, mut overtaken, mut serial, mut sweeps) = (0, 0, 0, 0);
+    // How many waits there are depends on how fast the other threads answer: one sweep may see few of them.
+    while sweeps == 0 || (overtaken == 0 && sweeps < 10) {
+        (polls, serial) = (polls + 1, serial + 1);
+        let (world, request) = first(serial).await;
+        let paused = Paused::after(polls, request).await;
+        let done = paused.is_done();
+        let (answer, other) = {
+            let mut second = Box::pin(second(&world));
+            match tokio::time::timeout(Duration::from_millis(700), &mut second).await {
+                Ok(other) => {
+                    overtaken += usize::from(!done);
+                    (paused.rest().await, other)
+                }
+                Err(_) => tokio::join!(paused.rest(), second),
+            }
+        };
+        check(world, answer, other).await;
+        if done {
+            (polls, sweeps) = (0, sweeps + 1);
+        }
+    }
+    overtaken
 }

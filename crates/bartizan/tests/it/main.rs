@@ -2,7 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on stops here")]
 
+mod borders;
 mod compile_fail;
+mod endings;
+mod guessing;
 mod house;
+mod late;
+mod once;
 mod refresh;
 mod router;
+mod source;
+mod start;
+mod trail;

@@ -1,7 +1,7 @@
 //! Refresh tokens: raced, repeated, stolen, too late.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bartizan_core::time::Millis;
 use tokio::task::JoinSet;
@@ -34,13 +34,39 @@ async fn of_sixty_four_refreshes_at_once_one_wins_and_all_get_its_token() {
     drop(house.caller().refresh(&answers[0].text("/refresh_token")).await.expect(200));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_that_race_for_one_token_both_lose_the_session() {
+    let house = House::new().await;
+    let owner = house.tenant("acme").await;
+    for round in 1..=20 {
+        let session = house.login("acme", "owner@same.example", &passphrase("acme")).await;
+        let mut racing = JoinSet::new();
+        for client in ["phone", "thief"] {
+            let (caller, token) = (house.caller().with("user-agent", client), session.refresh.clone());
+            racing.spawn(async move { caller.refresh(&token).await });
+        }
+        let answers = racing.join_all().await;
+        let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+        assert_eq!(won.len(), 1);
+        drop(house.caller().bearer(&won[0].text("/access_token")).get("/v1/whoami").await.expect(401));
+        for client in ["phone", "thief"] {
+            let caller = house.caller().with("user-agent", client);
+            drop(caller.refresh(&won[0].text("/refresh_token")).await.expect(401));
+        }
+        assert_eq!(counted(&owner.caller, "token.refresh_reused").await, round);
+    }
+}
+
+/// About 200 a second on two cores.
+const ROUNDS: usize = 800;
+
 /// Each round: a login, then a refresh and the end of its session at once. What each of them answered, is then tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_that_races_the_end_of_its_session_leaves_nothing_alive() {
     let house = House::new().await;
     let owner = house.tenant("acme").await;
-    let (began, mut rounds, mut refreshed) = (Instant::now(), 0, 0);
-    while rounds < 10_000 && began.elapsed() < Duration::from_secs(15) {
+    let (mut rounds, mut refreshed) = (0, 0);
+    while rounds < ROUNDS {
         let mut racing = JoinSet::new();
         for lane in 0..16 {
             let (house, owner) = (house.caller(), owner.clone());
@@ -77,9 +103,7 @@ async fn a_refresh_that_races_the_end_of_its_session_leaves_nothing_alive() {
     // Only the owner's own session is left.
     assert_eq!(house.number(USABLE).await, 1);
     drop(owner.caller.get("/v1/whoami").await.expect(200));
-    let figure = format!("{rounds} rounds, the refresh was first in {refreshed}");
-    assert!(rounds >= 160, "{figure}");
-    std::io::Write::write_all(&mut std::io::stderr(), format!("{figure}\n").as_bytes()).unwrap();
+    assert!(refreshed > 0, "the refresh was never first: that is no race");
 }
 
 #[tokio::test]
