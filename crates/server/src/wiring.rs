@@ -10,6 +10,7 @@ use bartizan::settings::Settings;
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::time::Millis;
 use bartizan_keys::{FileKeyring, SecretSource};
+use bartizan_store::words::TenantStatus;
 use bartizan_store::{Db, PlatformScope, StoreErrorKind, meta};
 use http::Request;
 use serde::Serialize;
@@ -91,6 +92,8 @@ pub async fn carry_out(engine: &Engine, command: Command) -> Result<Value, Refus
             show(operator.add_tenant(&slug, &name, &email, password.0).await)
         }
         Command::TenantSetTier { slug, tier } => show(operator.set_tier(&slug, tier).await),
+        Command::TenantSuspend { slug } => show(operator.set_status(&slug, TenantStatus::Suspended).await),
+        Command::TenantResume { slug } => show(operator.set_status(&slug, TenantStatus::Active).await),
         Command::UserLs { tenant } => show(operator.users(&tenant).await),
         Command::UserAdd { tenant, email, name, role, password } => {
             show(operator.add_user(&tenant, &email, &name, role, password.0).await)
