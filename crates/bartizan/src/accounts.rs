@@ -93,6 +93,7 @@ impl Accounts {
         if let Some(taken) = self.tenant(slug.as_str()).await? {
             return self.signed_up_before(grant, &taken).await;
         }
+        self.limits.charge_sign_up(grant.origin.ip)?;
         let hash = self.hash(password).await?;
         let now = self.ground.now();
         let (tenant, user) = (TenantId::new(now, random()?), UserId::new(now, random()?));

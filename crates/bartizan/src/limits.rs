@@ -14,7 +14,7 @@ use bartizan_core::net::Prefix;
 use bartizan_core::principal::{Principal, Tier};
 use bartizan_core::time::Millis;
 use bartizan_store::login_failures::FailureRow;
-use bartizan_store::state::{Admission, Ask};
+use bartizan_store::state::{Admission, Ask, BanPolicy};
 use http::{HeaderMap, HeaderValue};
 
 use crate::ground::Ground;
@@ -36,6 +36,8 @@ pub(crate) struct Policies {
     /// `RateLimit-Policy` before authentication: of an IPv4 and of an IPv6 client.
     public: [Option<HeaderValue>; 2],
     login: [Quota; 4],
+    /// Failed logins and sign-ups of a wider IPv6 network.
+    login_wide: Quota,
     device: Quota,
 }
 
@@ -96,6 +98,11 @@ impl Policies {
                 quota(limits.login_network)?,
                 quota(limits.login_tenant)?,
             ],
+            login_wide: quota(Rate {
+                count: limits.login_network.count.saturating_mul(WIDER),
+                burst: limits.login_network.burst.saturating_mul(WIDER),
+                ..limits.login_network
+            })?,
             device: quota(limits.login_account_network)?,
         })
     }
@@ -104,6 +111,9 @@ impl Policies {
         self.tiers.iter().find(|policy| policy.tier == tier)
     }
 }
+
+/// How many times a network's failed logins an IPv6 /48 may have: whoever holds one has 65,536 networks.
+const WIDER: u32 = 10;
 
 /// The names of the policies, as clients see them.
 const ADDRESS: &str = "address";
@@ -130,7 +140,9 @@ impl Limits {
 
     /// Takes over changed settings; what was counted stays counted.
     pub(crate) fn reload(&self, limits: &settings::Limits) -> Result<(), InvalidQuota> {
-        self.policies.store(Arc::new(Policies::new(limits)?));
+        let (policies, bans) = (Policies::new(limits)?, BanPolicy::new(limits.ban_after, limits.ban_for)?);
+        self.policies.store(Arc::new(policies));
+        self.ground.state.rule_bans(bans);
         Ok(())
     }
 
@@ -227,20 +239,45 @@ impl Limits {
             if let Some(ip) = attempt.ip {
                 let prefix = Prefix::narrow(ip).to_bytes();
                 asks.push(Ask::new(keys.key(&[b"login.here", slug, name, &prefix]), "login-here", account_network));
-                asks.push(Ask::new(keys.key(&[b"login.network", &prefix]), "login-network", network));
+                asks.extend(self.network_asks(ip, b"login.network", "login-network", network, policies.login_wide));
             }
             asks.push(Ask::new(keys.key(&[b"login.account", slug, name]), "login-account", account));
             asks.push(Ask::new(keys.key(&[b"login.tenant", slug]), "login-tenant", tenant));
         }
+        self.charge(asks)
+    }
+
+    /// Charges a sign-up to the network it comes from, before its password is hashed: as many as it may fail to log in. It
+    /// is never given back: each one costs a hash, for which logins wait, and a tenant that stays.
+    ///
+    /// # Errors
+    /// `limit.quota_exceeded` with the wait.
+    pub(crate) fn charge_sign_up(&self, ip: Option<IpAddr>) -> Result<(), Refusal> {
+        let Some(ip) = ip else { return Ok(()) };
+        let policies = self.policies.load();
+        let [_, _, network, _] = policies.login;
+        let asks = self.network_asks(ip, b"signup.network", "signup-network", network, policies.login_wide);
+        self.charge(asks).map(drop)
+    }
+
+    /// Takes one from each, or from none.
+    fn charge(&self, mut asks: Vec<Ask>) -> Result<Charge, Refusal> {
         let now = self.ground.now();
-        let verdict = self.ground.state.take(&mut asks, 1, now);
-        let admission = match verdict {
+        let admission = match self.ground.state.take(&mut asks, 1, now) {
             Verdict::Admit => return Ok(Charge(asks)),
             Verdict::Deny { retry_after } => Admission::Limited { retry_after },
             Verdict::Never => Admission::Impossible,
         };
         self.counted(admission);
         Err(Ruling { asks, admission, now }.refusal().unwrap_or_else(|| Code::QuotaExceeded.into()))
+    }
+
+    /// The limits of the network of `ip` and, for IPv6, of the wider one around it.
+    fn network_asks(&self, ip: IpAddr, what: &[u8], name: &'static str, narrow: Quota, wide: Quota) -> Vec<Ask> {
+        let keys = self.ground.state.keys();
+        let ask = |prefix: Prefix, quota| Ask::new(keys.key(&[what, &prefix.to_bytes()]), name, quota);
+        let narrow = ask(Prefix::narrow(ip), narrow);
+        std::iter::once(narrow).chain(Prefix::wide(ip).map(|prefix| ask(prefix, wide))).collect()
     }
 
     /// Gives a login's charge back: it was no failure.

@@ -20,8 +20,7 @@ use crate::signing::{Signing, Tended};
 /// Effects are kept so much longer than any token can feel them, so that a clock set back by less does no harm.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// The row of `meta` that holds the latest moment the database has seen.
-pub(crate) const LAST_SEEN: &str = "clock.last_seen";
+pub(crate) use bartizan_store::meta::LAST_SEEN;
 
 /// What is needed to move the signing keys along.
 pub(crate) struct Keys {
@@ -120,10 +119,13 @@ async fn forget(ground: &Ground) {
     }
 }
 
-/// Notes the latest moment seen, so that a start with a clock set back is noticed.
+/// Notes the latest moment seen, so that a start with a clock set back is noticed. Never an earlier one: steps back that
+/// are each small enough would add up, past the time for which revocations are kept.
 pub(crate) async fn note_time(ground: &Ground) -> Result<(), Failure> {
     let scope = bartizan_store::PlatformScope::granted("upkeep: the time belongs to everybody");
     let mut tx = ground.db.change_platform(&scope).await?;
-    meta::set(&mut tx, LAST_SEEN, &ground.now().0.to_string()).await?;
+    let seen = meta::find(&mut tx, LAST_SEEN).await?.and_then(|text| text.parse::<i64>().ok());
+    let latest = seen.map_or(ground.now().0, |seen| seen.max(ground.now().0));
+    meta::set(&mut tx, LAST_SEEN, &latest.to_string()).await?;
     Ok(tx.commit_quietly(()).await?)
 }

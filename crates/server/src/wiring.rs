@@ -8,8 +8,10 @@ use bartizan::Peer;
 use bartizan::api::Failure;
 use bartizan::settings::Settings;
 use bartizan_core::error::{Code, Refusal};
+use bartizan_core::time::Millis;
 use bartizan_keys::{FileKeyring, SecretSource};
-use bartizan_store::{Db, StoreErrorKind};
+use bartizan_store::words::TenantStatus;
+use bartizan_store::{Db, PlatformScope, StoreErrorKind, meta};
 use http::Request;
 use serde::Serialize;
 use serde_json::Value;
@@ -40,23 +42,39 @@ pub fn check_secrets(source: &SecretSource) -> Result<(), String> {
     FileKeyring::open(source).map(drop).map_err(|faults| faults.to_string())
 }
 
-/// Whether the database opens and is of a version this program knows; the answer is what to show.
-pub async fn check_database(settings: &Settings) -> Result<String, String> {
+/// What a look at the database found.
+#[derive(Debug)]
+pub struct Examined {
+    /// Whether it opens and is of a version this program knows; either answer is what to show.
+    pub state: Result<String, String>,
+    /// The latest moment it has seen; `None` while it is new, or a running server holds it.
+    pub seen: Option<Millis>,
+}
+
+/// Opens the database, reads all of it, and closes it again.
+pub async fn examine_database(settings: &Settings) -> Examined {
     let path = settings.data.join(settings.database.strip_prefix("sqlite:").unwrap_or_default());
+    let told = |state| Examined { state, seen: None };
     if !path.exists() {
-        return Ok("not created yet".into());
+        return told(Ok("not created yet".into()));
     }
     match Db::open(&settings.database, &settings.data).await {
         Ok(db) => {
             let sound = db.check().await.map_err(|error| error.to_string());
+            let seen = last_seen(&db).await;
             db.close().await;
-            sound.map(|()| format!("{} is sound", path.display()))
+            Examined { state: sound.map(|()| format!("{} is sound", path.display())), seen }
         }
         Err(error) if error.kind() == StoreErrorKind::Locked => {
-            Ok(format!("{} is in use by a running server", path.display()))
+            told(Ok(format!("{} is in use by a running server", path.display())))
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => told(Err(error.to_string())),
     }
+}
+
+async fn last_seen(db: &Db) -> Option<Millis> {
+    let mut reader = db.read_platform(&PlatformScope::granted("doctor: the time belongs to everybody")).await.ok()?;
+    meta::find(&mut reader, meta::LAST_SEEN).await.ok()??.parse().ok().map(Millis)
 }
 
 /// Every declared route, one object each: method, path, access, rate, what it is for.
@@ -74,6 +92,8 @@ pub async fn carry_out(engine: &Engine, command: Command) -> Result<Value, Refus
             show(operator.add_tenant(&slug, &name, &email, password.0).await)
         }
         Command::TenantSetTier { slug, tier } => show(operator.set_tier(&slug, tier).await),
+        Command::TenantSuspend { slug } => show(operator.set_status(&slug, TenantStatus::Suspended).await),
+        Command::TenantResume { slug } => show(operator.set_status(&slug, TenantStatus::Active).await),
         Command::UserLs { tenant } => show(operator.users(&tenant).await),
         Command::UserAdd { tenant, email, name, role, password } => {
             show(operator.add_user(&tenant, &email, &name, role, password.0).await)

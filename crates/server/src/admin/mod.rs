@@ -55,6 +55,16 @@ pub enum Command {
         /// The tier.
         tier: Tier,
     },
+    /// Ends every credential of a tenant and lets nobody of it in.
+    TenantSuspend {
+        /// The tenant.
+        slug: String,
+    },
+    /// Lets a suspended tenant work again.
+    TenantResume {
+        /// The tenant.
+        slug: String,
+    },
     /// The users of a tenant.
     UserLs {
         /// The tenant.

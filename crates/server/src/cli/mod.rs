@@ -218,6 +218,20 @@ pub enum TenantVerb {
         #[arg(value_parser = tier())]
         tier: Tier,
     },
+    /// Suspend a tenant: nobody of it is let in from the next request on
+    #[command(
+        after_help = "Example:\n  bartizan tenant suspend acme\n\nNothing is deleted; `tenant resume` undoes it. \
+        Access tokens issued before stay ended."
+    )]
+    Suspend {
+        /// The tenant
+        slug: String,
+    },
+    /// Let a suspended tenant work again
+    Resume {
+        /// The tenant
+        slug: String,
+    },
 }
 
 /// Where a new password comes from.
@@ -315,7 +329,7 @@ pub enum AuditVerb {
     /// Print the newest events, oldest first
     #[command(
         after_help = "Examples:\n  bartizan audit tail --follow\n  bartizan audit tail --limit 1000 --json | grep \
-        '\"login.failed\"'\n\nWith --json one event a line. Reading the trail is itself recorded."
+        '\"login.failed\"'\n\nWith --json one event a line. Reading it here, unlike by GET /v1/audit, leaves no row."
     )]
     Tail {
         /// Go on printing what happens

@@ -174,6 +174,8 @@ fn administer(verb: Verb, sources: &Sources, form: Form) -> Result<(), Stop> {
             Command::TenantAdd { slug, name, email, password: Password(secret) }
         }
         Verb::Tenant { verb: TenantVerb::SetTier { slug, tier } } => Command::TenantSetTier { slug, tier },
+        Verb::Tenant { verb: TenantVerb::Suspend { slug } } => Command::TenantSuspend { slug },
+        Verb::Tenant { verb: TenantVerb::Resume { slug } } => Command::TenantResume { slug },
         Verb::User { verb: UserVerb::Ls { tenant } } => Command::UserLs { tenant },
         Verb::User { verb: UserVerb::Add { tenant, email, name, role, password: from } } => {
             let (secret, shown) = password(from)?;

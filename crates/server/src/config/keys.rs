@@ -241,8 +241,8 @@ keys! {
     ban: Ban = "limits.ban" {
         /// How many refusals in a row lead to a ban.
         after: Count<1, 1_000_000> = "100", Live;
-        /// The length of the first ban; each further one is twice as long.
-        first: Span<1_000, 86_400_000> = "1m", Live;
+        /// The length of the first ban; each further one is twice as long, up to an hour.
+        first: Span<1_000, 3_600_000> = "1m", Live;
     }
     /// Failed logins. Only failures count, so an outsider's failures never touch a session that exists.
     login: Login = "limits.login" {
@@ -250,7 +250,7 @@ keys! {
         per_account_and_network: Failures = "5", Live;
         /// Per account from anywhere, in an hour.
         per_account: Failures = "50", Live;
-        /// Per network, in 5 minutes.
+        /// Per network, in 5 minutes; an IPv6 /48 may have ten times as many. A network may sign up as often.
         per_network: Failures = "50", Live;
         /// Per tenant, in 5 minutes.
         per_tenant: Failures = "500", Live;

@@ -363,6 +363,12 @@ impl Config {
         self.keys.values().into_iter().filter(changed).map(|(key, _)| key).filter(restart).collect()
     }
 
+    /// This configuration, with the values of `new` where a change acts without a restart: what a reload puts in force.
+    #[must_use]
+    pub fn with_live_of(&self, new: &Config) -> Config {
+        Config { keys: self.keys.with_live_of(&new.keys), origins: new.origins.clone(), base: self.base.clone() }
+    }
+
     /// What the engine is told.
     pub fn settings(&self) -> Settings {
         let keys = &self.keys;

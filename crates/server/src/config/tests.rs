@@ -17,6 +17,16 @@ fn faults(text: &str) -> String {
 }
 
 #[test]
+fn a_reload_leaves_what_waits_for_a_restart_as_it_is() {
+    let read = |text: &str| read(text).unwrap();
+    let old = read("[password]\nmin_length = 15\n[tokens]\naudience = \"a\"\n");
+    let new = read("[password]\nmin_length = 8\n[tokens]\naudience = \"b\"\n[limits.address]\nper_minute = 7\n");
+    let next = old.with_live_of(&new).settings();
+    assert_eq!((next.password.min_length, next.tokens.audience.as_str()), (15, "a"));
+    assert_eq!(next.limits.address.count, 7);
+}
+
+#[test]
 fn an_empty_file_means_the_library_defaults() {
     let settings = read("").unwrap().settings();
     let mut expected = Settings::embedded("/etc/bartizan");

@@ -7,8 +7,10 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::Duration;
 
+use bartizan::clock::Clock;
+use bartizan_core::time::Millis;
 use serde::Serialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -17,7 +19,6 @@ use crate::admin::{Command, client};
 use crate::cli::show::{self, Form};
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Stop};
-use crate::serve::clock::LastSeen;
 use crate::serve::tls::Tls;
 use crate::wiring;
 
@@ -65,11 +66,12 @@ pub async fn examine(sources: &Sources, form: Form) -> Result<(), Stop> {
     let mut lines = vec![fine("configuration", sources.file.display().to_string()), secrets(&config)];
     lines.push(data(&config.data()));
     lines.push(disk(&config.data()));
-    lines.push(match wiring::check_database(&config.settings()).await {
+    let database = wiring::examine_database(&config.settings()).await;
+    lines.push(match database.state {
         Ok(found) => fine("database", found),
         Err(found) => fail("database", found, "restore it from a backup, or start the version that wrote it"),
     });
-    lines.push(clock(&config.data()));
+    lines.push(clock(database.seen, Clock::system().now()));
     lines.push(port(config.keys.server.listen, "server.listen", running).await);
     lines.push(port(config.keys.ops.listen, "ops.listen", running).await);
     lines.push(descriptors(config.keys.server.max_connections.0));
@@ -170,14 +172,18 @@ fn disk(dir: &Path) -> Line {
     }
 }
 
-fn clock(data: &Path) -> Line {
-    match LastSeen::of(data).set_back(SystemTime::now()) {
-        Some(back) => fail(
+/// Small steps back are what time synchronisation does.
+const TOLERATED: Duration = Duration::from_secs(60);
+
+fn clock(seen: Option<Millis>, now: Millis) -> Line {
+    match seen.map(|seen| seen.since(now)) {
+        Some(back) if back > TOLERATED => fail(
             "clock",
             format!("{} s behind the time at which the server last ran", back.as_secs()),
             "set the clock right (timedatectl, chronyc): until then expired tokens may be accepted again",
         ),
-        None => fine("clock", "not behind the last run"),
+        Some(_) => fine("clock", "not behind the last run"),
+        None => fine("clock", "no last run to compare with, or the server runs and watches it"),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The life of a server: claim, bind, start, serve, reload, drain.
 
-pub mod clock;
 pub mod door;
 pub mod patience;
 pub mod sniff;
@@ -9,7 +8,7 @@ mod watch;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -20,7 +19,6 @@ use crate::config::{Config, Sources};
 use crate::exit::{Exit, Stop};
 use crate::log::{self, Level};
 use crate::wiring::{self, Engine};
-use clock::LastSeen;
 use door::{Bounds, Door};
 use tls::Tls;
 use watch::Watch;
@@ -55,7 +53,6 @@ pub async fn run(
 ) -> Result<(), Stop> {
     let bound = bind(&sources).await?;
     let mut signals = Signals::new()?;
-    let data = bound.config.data();
     let engine = Arc::new(wiring::start(bound.config.settings()).await?);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let socket = bound.claim.open()?;
@@ -71,13 +68,11 @@ pub async fn run(
         ops: tokio::spawn(ops.serve(stopped.clone(), drain)),
         admin: tokio::spawn(socket.serve(engine.clone(), stopped)),
     };
-    let seen = LastSeen::of(&data);
-    remember(&seen);
     tracing::info!(api = reachable.api, ops = reachable.ops, version = env!("CARGO_PKG_VERSION"), "serving");
     let mut reloading =
         Reloading { sources, tls: bound.tls, level: bound.level, watch: bound.watch, engine: engine.clone() };
     let outcome = match ready(&engine, &reachable).await {
-        Ok(()) => reloading.until_stopped(bound.config, &mut signals, &mut doors, &seen).await,
+        Ok(()) => reloading.until_stopped(bound.config, &mut signals, &mut doors).await,
         Err(error) => Err(error),
     };
     stop.send_replace(true);
@@ -87,7 +82,6 @@ pub async fn run(
         () = signals.stop() => return Err(Stop::new(Exit::Failed, "told twice to stop: requests in flight were cut off")),
     };
     engine.shutdown().await;
-    remember(&seen);
     drop(bound.claim);
     tracing::info!("stopped");
     outcome.and(closed)
@@ -101,13 +95,6 @@ async fn bind(sources: &Sources) -> Result<Bound, Stop> {
     let level = log::start(&config.keys.log);
     raise_descriptors(config.keys.server.max_connections.0);
     let claim = socket::claim(&config.data())?;
-    if let Some(back) = LastSeen::of(&config.data()).set_back(SystemTime::now()) {
-        tracing::warn!(
-            seconds = back.as_secs(),
-            "the clock is behind the time at which this server last ran: expired tokens may be accepted again; set the \
-             clock right (timedatectl, chronyc) and restart"
-        );
-    }
     let files = config.tls();
     for file in files.iter().flat_map(|(cert, key)| [cert, key]) {
         follow(&mut watch, file);
@@ -176,12 +163,6 @@ fn reachable(bound: &Bound) -> Result<Reachable, Stop> {
         api: format!("{scheme}://{}", local(&bound.public)?),
         ops: format!("http://{}", local(&bound.ops)?),
     })
-}
-
-fn remember(seen: &LastSeen) {
-    if let Err(error) = seen.remember(SystemTime::now()) {
-        tracing::warn!(%error, "the data directory cannot be written to");
-    }
 }
 
 /// The signals a server understands.
@@ -267,9 +248,7 @@ impl Reloading {
         mut config: Config,
         signals: &mut Signals,
         doors: &mut Doors,
-        seen: &LastSeen,
     ) -> Result<(), Stop> {
-        let mut minute = tokio::time::interval(Duration::from_secs(60));
         loop {
             let changed = async {
                 match &mut self.watch {
@@ -285,7 +264,6 @@ impl Reloading {
                 broken = doors.broken() => return Err(broken),
                 _ = signals.hangup.recv() => self.reload(&mut config).await,
                 () = changed => self.reload(&mut config).await,
-                _ = minute.tick() => remember(seen),
             }
         }
     }
@@ -315,12 +293,13 @@ impl Reloading {
         if !waiting.is_empty() {
             tracing::warn!(keys = waiting.join(", "), "these keys were changed, but act only after a restart");
         }
-        match self.engine.reload(new.settings()).await {
+        // The values that wait for a restart stay what they are, for the engine as for the next comparison.
+        let next = config.with_live_of(&new);
+        match self.engine.reload(next.settings()).await {
             Ok(()) => {
-                self.level.set(new.keys.log.level);
+                self.level.set(next.keys.log.level);
                 tracing::info!("configuration reloaded");
-                // The values that wait for a restart stay compared with what is really in force.
-                config.keys = config.keys.with_live_of(&new.keys);
+                *config = next;
             }
             Err(error) => tracing::error!(%error, "the old configuration stays in force"),
         }

@@ -184,3 +184,34 @@ async fn successful_logins_are_not_charged_as_failures() {
         drop(server.owner().await);
     }
 }
+
+#[tokio::test]
+async fn a_network_signs_up_so_often_and_a_wide_one_ten_times_as_often() {
+    let server = launch().set("PROXIES__TRUSTED", "127.0.0.1/32").set("LIMITS__LOGIN__PER_NETWORK", "1").start().await;
+    let sign_up = async |from: &str, tenant: String| {
+        let body = json!({ "tenant": tenant, "name": "N N", "email": "n@n.example", "password": passphrase("n") });
+        server.client().with("x-forwarded-for", from).post("/v1/signup", body).await.status
+    };
+    assert_eq!(sign_up("203.0.113.1", "one".into()).await, 201);
+    assert_eq!(sign_up("203.0.113.1", "two".into()).await, 429);
+    assert_eq!(sign_up("203.0.113.2", "two".into()).await, 201);
+    for n in 0..10 {
+        assert_eq!(sign_up(&format!("2001:db8:0:{n}::1"), format!("six-{n}")).await, 201);
+    }
+    assert_eq!(sign_up("2001:db8:0:ff::1", "six-ff".into()).await, 429);
+    assert_eq!(sign_up("2001:db8:1::1", "six-ff".into()).await, 201);
+}
+
+#[tokio::test]
+async fn whoever_holds_a_wide_network_does_not_guess_from_each_of_its_parts() {
+    let server = launch().set("PROXIES__TRUSTED", "127.0.0.1/32").set("LIMITS__LOGIN__PER_NETWORK", "1").start().await;
+    let guess = async |from: &str| {
+        let body = json!({ "tenant": "acme", "email": "n@n.example", "password": passphrase("wrong") });
+        server.client().with("x-forwarded-for", from).post("/v1/login", body).await.status
+    };
+    for n in 0..10 {
+        assert_eq!(guess(&format!("2001:db8:0:{n}::1")).await, 401);
+    }
+    assert_eq!(guess("2001:db8:0:ff::1").await, 429);
+    assert_eq!(guess("2001:db8:1::1").await, 401);
+}

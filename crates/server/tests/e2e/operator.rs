@@ -1,6 +1,7 @@
 //! The operator's commands against a running server.
 
-use serde_json::Value;
+use bartizan_testkit::passphrase;
+use serde_json::{Value, json};
 
 use crate::server;
 
@@ -46,6 +47,21 @@ async fn a_user_he_disables_is_out_on_the_next_request() {
     let user = server.user(&owner, "member", "mem@acme.example").await;
     drop(server.operate(&["user", "disable", "acme", "mem@acme.example"]).await.success());
     drop(user.client.get("/v1/whoami").await.problem(401));
+}
+
+#[tokio::test]
+async fn a_tenant_he_suspends_is_out_on_the_next_request_until_he_lets_it_work_again() {
+    let server = server().await;
+    let (user, other) = (server.signup("globex").await, server.owner().await);
+    drop(server.operate(&["tenant", "suspend", "globex"]).await.success());
+    drop(user.client.get("/v1/whoami").await.problem(401));
+    let renew = json!({ "refresh_token": user.refresh });
+    drop(server.client().post("/v1/token/refresh", renew).await.problem(401));
+    drop(other.client.get("/v1/whoami").await.expect(200));
+    drop(server.operate(&["tenant", "resume", "globex"]).await.success());
+    drop(user.client.get("/v1/whoami").await.problem(401));
+    let again = server.login("globex", "owner@globex.example", &passphrase("globex")).await;
+    drop(again.client.get("/v1/whoami").await.expect(200));
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
+use bartizan::clock::Clock;
 use serde_json::Value;
 
-use crate::{bartizan, run, text, told};
+use crate::{bartizan, note_last_seen, run, text, told};
 
 #[test]
 fn help_is_data_and_teaches() {
@@ -143,7 +145,7 @@ fn the_doctor_examines_a_fresh_installation() {
         assert_eq!(outcome(&out, check), "ok", "{check}: {out} {errors}");
     }
     fs::set_permissions(dir.join("secrets"), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::write(dir.join("data/last-seen"), "99999999999\n").unwrap();
+    note_last_seen(&dir, Clock::system().now() + Duration::from_secs(7200));
     let (exit, out, _) = doctor(&[]);
     assert_eq!((exit, outcome(&out, "secrets"), outcome(&out, "clock")), (1, "fail".into(), "fail".into()));
 }

@@ -8,10 +8,11 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use bartizan::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{bartizan, run, text};
+use crate::{bartizan, last_seen, note_last_seen, run, text};
 
 /// Long enough for a loaded machine; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -210,15 +211,25 @@ fn a_changed_file_and_sighup_reload_what_can_be_and_name_what_cannot() {
 }
 
 #[test]
-fn a_clock_set_back_is_said_at_the_start_and_the_log_can_be_json() {
+fn a_clock_set_back_is_said_at_the_start_and_not_forgotten_by_it() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("d");
     run(&["init", "--dir", text(&dir)]);
-    fs::write(dir.join("data/last-seen"), "99999999999\n").unwrap();
+    let ahead = Clock::system().now() + Duration::from_secs(7200);
+    note_last_seen(&dir, ahead);
     let config = dir.join("bartizan.toml");
     let arguments = ["serve", "--config", text(&config), "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
     let mut server = Server::start(&arguments, &[]);
-    let line: Value = serde_json::from_str(&server.hear("the clock is behind")).unwrap();
+    let line: Value = serde_json::from_str(&server.hear("the system clock is behind")).unwrap();
     assert_eq!(line["level"], "WARN");
     server.hear("serving");
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().0, Some(0));
+    // Steps back that are each small enough do not add up.
+    assert_eq!(last_seen(&dir), Some(ahead));
+
+    note_last_seen(&dir, Clock::system().now() + Duration::from_secs(30 * 3600));
+    let (exit, out, errors) = run(&arguments);
+    assert_eq!((exit, out.as_str()), (1, ""));
+    assert!(errors.contains("set the clock (NTP) and start again"), "{errors}");
 }

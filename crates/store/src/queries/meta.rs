@@ -7,6 +7,9 @@ use crate::scope::Border;
 use crate::sql::statements;
 use crate::value::args;
 
+/// The fact that holds the latest moment this database has seen, in milliseconds since 1970.
+pub const LAST_SEEN: &str = "clock.last_seen";
+
 statements! {
     global FIND = "SELECT value FROM meta WHERE name = $1";
     global @quiet UPSERT = "INSERT INTO meta (name, value) VALUES ($1, $2) \

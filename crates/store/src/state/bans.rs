@@ -1,6 +1,7 @@
 //! Temporary bans: whoever keeps asking after being refused is not even counted for a while.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use bartizan_core::limit::{InvalidQuota, Key, Quota, Tat, take};
@@ -13,7 +14,6 @@ use super::table::{Entry, Fades, Shards};
 pub struct BanPolicy {
     denials: Option<Quota>,
     first: Duration,
-    longest: Duration,
 }
 
 impl BanPolicy {
@@ -30,12 +30,18 @@ impl BanPolicy {
     /// When `after` does not go into ten minutes (see [`InvalidQuota`]); every number up to a million does.
     pub fn new(after: u32, first: Duration) -> Result<Self, InvalidQuota> {
         let denials = if after == 0 { None } else { Some(Quota::new(after, Self::FORGET, after)?) };
-        Ok(Self { denials, first: first.min(Self::LONGEST), longest: Self::LONGEST })
+        Ok(Self { denials, first: first.min(Self::LONGEST) })
     }
 
     /// No bans.
     pub const fn never() -> Self {
-        Self { denials: None, first: Duration::ZERO, longest: Self::LONGEST }
+        Self { denials: None, first: Duration::ZERO }
+    }
+
+    /// How long a ban is that follows on `level` others.
+    fn length(&self, level: u64) -> Duration {
+        let times = 1u32 << level.min(20);
+        self.first.saturating_mul(times).min(Self::LONGEST)
     }
 }
 
@@ -106,7 +112,7 @@ impl Fades for Record {
 /// The bans in force and the records that lead to them.
 pub(super) struct Bans {
     pub(super) records: Shards<Record>,
-    policy: BanPolicy,
+    policy: RwLock<BanPolicy>,
     cap: usize,
     /// Whether anything changed since the last snapshot.
     pub(super) dirty: AtomicBool,
@@ -116,7 +122,16 @@ impl Bans {
     pub(super) fn new(policy: BanPolicy, most: usize) -> Self {
         let records = Shards::new((most / 2048).clamp(1, 64));
         let cap = (most / records.shard_count()).max(1);
-        Self { records, policy, cap, dirty: AtomicBool::new(false) }
+        Self { records, policy: RwLock::new(policy), cap, dirty: AtomicBool::new(false) }
+    }
+
+    /// Another policy from now on; bans in force stay.
+    pub(super) fn rule(&self, policy: BanPolicy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    fn policy(&self) -> BanPolicy {
+        *self.policy.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Until when the key is banned, if it is.
@@ -139,7 +154,8 @@ impl Bans {
     /// Writes down a refusal; the end of the ban when it was one too many. With a full table nothing is written: the
     /// limit itself still refuses.
     pub(super) fn denied(&self, key: Key, now: Millis) -> Option<Millis> {
-        let quota = self.policy.denials?;
+        let policy = self.policy();
+        let quota = policy.denials?;
         let mut shard = self.records.write(self.records.shard_of(key.0))?;
         let table = shard.table();
         let mut record = table.find(key.0).map(|(_, record)| record.mended(now)).unwrap_or_default();
@@ -148,7 +164,7 @@ impl Bans {
         let enough = decision.remaining == 0;
         if enough {
             let level = record.standing(now);
-            record.set(now + self.length(level), level + 1);
+            record.set(now + policy.length(level), level + 1);
             record.denials = None;
         }
         let kept = match table.enter(key.0, record, now, self.cap) {
@@ -165,7 +181,7 @@ impl Bans {
 
     /// Bans by hand, for at most an hour; the end. Not subject to the cap: it is an operator's or a detector's decision.
     pub(super) fn ban(&self, key: Key, length: Duration, now: Millis) -> Millis {
-        let until = now + length.min(self.policy.longest);
+        let until = now + length.min(BanPolicy::LONGEST);
         if let Some(mut shard) = self.records.write(self.records.shard_of(key.0)) {
             let table = shard.table();
             let mut record = table.find(key.0).map(|(_, record)| record).unwrap_or_default();
@@ -196,11 +212,6 @@ impl Bans {
         if let Some(mut shard) = self.records.write(shard) {
             shard.table().sweep(now, |record| *record = record.mended(now), |_| {});
         }
-    }
-
-    fn length(&self, level: u64) -> Duration {
-        let times = 1u32 << level.min(20);
-        self.policy.first.saturating_mul(times).min(self.policy.longest)
     }
 }
 

@@ -168,6 +168,11 @@ impl EmbeddedState {
         self.bans.ban(who, length, now)
     }
 
+    /// Takes another ban policy from now on; bans in force stay.
+    pub fn rule_bans(&self, policy: BanPolicy) {
+        self.bans.rule(policy);
+    }
+
     /// Ends the ban of `who` and forgets what led to it.
     pub fn pardon(&self, who: Key) {
         self.bans.pardon(who);

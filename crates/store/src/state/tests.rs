@@ -210,6 +210,20 @@ fn repeated_refusals_lead_to_a_ban_that_is_checked_first() {
 }
 
 #[test]
+fn another_ban_policy_acts_on_the_next_refusal_and_pardons_nobody() {
+    let policy = |after| BanPolicy::new(after, Duration::from_secs(60)).unwrap();
+    let state = EmbeddedState::new(1000, policy(100), KeyMaker::new(&Secret::new([1; 32])));
+    let admit = |key| state.admit(Key(key), &mut [Ask::new(Key(key + 1000), "address", per_minute(1))], 1, NOW);
+    assert_eq!(admit(1), Admission::Admitted);
+    assert!(matches!([admit(1), admit(1)], [Admission::Limited { .. }, Admission::Limited { .. }]));
+    state.rule_bans(policy(3));
+    // What was refused before weighs what it weighed then: little, but not nothing.
+    assert!(matches!([admit(1), admit(1)], [Admission::Limited { .. }, Admission::BanBegan { .. }]));
+    state.rule_bans(policy(100));
+    assert!(matches!(admit(1), Admission::Banned { .. }));
+}
+
+#[test]
 fn counters_and_bans_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("limits ünd more.snapshot");
