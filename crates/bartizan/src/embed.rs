@@ -102,3 +102,6 @@ impl Door {
         Ok(mounted)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

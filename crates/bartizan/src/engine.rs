@@ -74,7 +74,7 @@ impl From<Failure> for StartError {
 /// counters.
 #[derive(Debug)]
 pub struct Engine {
-    ground: Ground,
+    pub(crate) ground: Ground,
     router: axum::Router,
     table: Table,
     pub(crate) door: Door,
@@ -246,6 +246,15 @@ impl Engine {
         }
         self.ground.db.close().await;
     }
+}
+
+/// Creates the secrets that are missing, each in a file of mode 0600. Those that exist stay as they are, so this can stand
+/// before every start.
+///
+/// # Errors
+/// A directory that cannot be made, or one that others can read.
+pub fn create_secrets(settings: &Settings) -> Result<(), StartError> {
+    FileKeyring::create(&settings.secrets).map(drop).map_err(StartError::new)
 }
 
 /// The table of the built-in routes, without starting anything.

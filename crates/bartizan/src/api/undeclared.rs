@@ -13,6 +13,9 @@ use tower::ServiceExt as _;
 ///
 /// It is not merged with the declared routes: axum panics where two routers have a path in common, and a pattern of one
 /// could hide a route of the other. Behind them it is asked only about what the declaration does not have.
+///
+/// Of a nested service axum tells only the prefix itself; deeper paths count as paths that nobody has. They are refused all
+/// the same.
 pub(super) struct Undeclared<S> {
     routes: axum::Router<S>,
     /// The same with a state, made at the first question. Which state is all the same: no handler ever sees it.

@@ -261,3 +261,6 @@ impl No {
         move |refusal| Box::new(No { reason: Reason { check, word: refusal.code.as_str() }, refusal, record: None })
     }
 }
+
+#[cfg(test)]
+mod tests;

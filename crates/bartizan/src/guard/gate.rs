@@ -31,6 +31,11 @@ impl Guard {
     pub(crate) fn new(ground: Ground, decider: Decider, refusals: Refusals) -> Self {
         Self(Arc::new(Inner { ground, decider, refusals }))
     }
+
+    #[cfg(test)]
+    pub(super) fn decider(&self) -> &Decider {
+        &self.0.decider
+    }
 }
 
 impl Gate for Guard {

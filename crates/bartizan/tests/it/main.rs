@@ -1,6 +1,8 @@
 //! The library from outside.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on stops here")]
 
+mod application;
 mod compile_fail;
 mod router;
+mod table;
