@@ -22,7 +22,7 @@ pub(super) struct Undeclared<S> {
     asker: Arc<OnceLock<Asker>>,
 }
 
-/// By hand: a derive would ask `S: Clone` of a router that is clonable without.
+/// By hand: a derive would ask `S: Clone` of a router that is cloneable without.
 impl<S: Clone> Clone for Undeclared<S> {
     fn clone(&self) -> Self {
         Self { routes: self.routes.clone(), asker: Arc::clone(&self.asker) }

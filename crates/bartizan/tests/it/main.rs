@@ -4,5 +4,6 @@
 
 mod application;
 mod compile_fail;
+mod corpus;
 mod router;
 mod table;
