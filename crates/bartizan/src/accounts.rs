@@ -24,7 +24,7 @@ use crate::entropy::random;
 use crate::ground::{Begun, Change, Ground, again, count, digest};
 use crate::guard::{DEVICE_COOKIE, Grant, Permit};
 use crate::hashing::{HashingError, HashingPool};
-use crate::limits::{Attempt, Limits};
+use crate::limits::{Attempt, Charge, Limits};
 use crate::sessions::{Account, Sessions, TokenPair};
 use crate::vault::{TenantKeys, tag};
 
@@ -103,7 +103,14 @@ impl Accounts {
             Begun::Again(answer) => return again(&answer),
         };
         let new = NewTenant { slug: slug.as_str(), name_sealed: None, tier: Tier::Free, created_at: now };
-        tenants::insert(&mut change, &new).await?;
+        if let Err(cause) = tenants::insert(&mut change, &new).await {
+            change.cancel().await?;
+            // Somebody was faster: perhaps this very request, sent twice at once.
+            return match self.tenant(slug.as_str()).await? {
+                Some(taken) => self.signed_up_before(grant, &taken).await,
+                None => Err(cause.into()),
+            };
+        }
         for key in &minted {
             bartizan_store::data_keys::insert(&mut change, &crate::vault::row(key)).await?;
         }
@@ -133,43 +140,83 @@ impl Accounts {
         let tenant = self.tenant(slug.as_str()).await?;
         let found = self.find(tenant.as_ref(), &email).await?;
         let device = self.known_device(grant, found.as_ref()).await?;
-        let attempt = Attempt { tenant: slug.as_str(), account: email.as_str(), ip: grant.origin.ip, device };
+        // Counted under the spelling that is looked up: another one of the same address is no fresh allowance.
+        let account = email.index_form();
+        let attempt = Attempt { tenant: slug.as_str(), account: &account, ip: grant.origin.ip, device };
         // Charged before the hash, so that a flood costs the attacker his quota and not our memory.
         let charge = self.limits.charge_login(&attempt).inspect_err(|_| self.counted("limited"))?;
-        let record = found.as_ref().map(|found| found.user.password_hash.expose().as_str());
-        let verdict = match self.hashing.verify(password.expose(), record).await {
-            Ok(verdict) => verdict,
-            Err(cause @ HashingError::Busy { .. }) => {
-                self.limits.refund_login(&charge);
-                self.counted("busy");
-                return Err(cause.into());
+        let secret = URL_SAFE_NO_PAD.encode(random::<32>()?);
+        let mut found = found;
+        let pair = loop {
+            match self.enter(grant, found.take(), &password, &charge, &secret).await? {
+                Entry::In(pair) => break pair,
+                Entry::Changed => found = self.find(tenant.as_ref(), &email).await?,
+                Entry::Refused => {
+                    self.counted("failed");
+                    let tenant = tenant.map(|tenant| tenant.id);
+                    self.login_failed(grant, tenant, &charge).await?;
+                    return Err(Code::LoginFailed.into());
+                }
             }
-            // A damaged record or a lost pepper is ours to mend; the answer must not tell that this user exists.
-            Err(cause) => {
+        };
+        self.counted("succeeded");
+        let cookie = format!("{DEVICE_COOKIE}={secret}; Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Lax");
+        Ok((pair, HeaderValue::try_from(cookie).map_err(Failure::fault)?))
+    }
+
+    /// Compares the password and begins the session. Only a refusal keeps its charge.
+    async fn enter(
+        &self,
+        grant: &Grant,
+        found: Option<Found>,
+        password: &Password,
+        charge: &Charge,
+        device: &str,
+    ) -> Result<Entry, Failure> {
+        let record = found.as_ref().map(|found| found.user.password_hash.expose().as_str());
+        let verdict = match self.compare(password, record, charge).await {
+            Err(Failure::Fault(cause)) => {
+                // A damaged record or a lost pepper is ours to mend; the answer must not tell that this user exists.
                 tracing::error!(%cause, "a password could not be compared");
                 self.ground.metrics.faults.inc();
                 Verified::Wrong
             }
+            verdict => verdict.inspect_err(|_| self.counted("busy"))?,
         };
         let usable = found.filter(|found| {
             verdict != Verified::Wrong
                 && found.user.status == UserStatus::Active
                 && found.tenant.status == TenantStatus::Active
         });
-        let Some(found) = usable else {
-            self.counted("failed");
-            let tenant = tenant.map(|tenant| tenant.id);
-            self.login_failed(grant, tenant, &charge).await?;
-            return Err(Code::LoginFailed.into());
-        };
-        self.limits.refund_login(&charge);
+        let Some(found) = usable else { return Ok(Entry::Refused) };
+        let begun = self.renew_and_begin(grant, &found, verdict, password, device).await;
+        if !matches!(begun, Ok(Entry::Changed | Entry::Refused)) {
+            self.limits.refund_login(charge);
+        }
+        begun
+    }
+
+    /// Compares a password with a record. A full queue says nothing about the password and gives the charge back.
+    async fn compare(&self, password: &Password, record: Option<&str>, charge: &Charge) -> Result<Verified, Failure> {
+        self.hashing.verify(password.expose(), record).await.map_err(|cause| {
+            if matches!(cause, HashingError::Busy { .. }) {
+                self.limits.refund_login(charge);
+            }
+            cause.into()
+        })
+    }
+
+    async fn renew_and_begin(
+        &self,
+        grant: &Grant,
+        found: &Found,
+        verdict: Verified,
+        password: &Password,
+        device: &str,
+    ) -> Result<Entry, Failure> {
         let outdated = verdict == Verified::Right(Rehash::Needed);
-        let rehashed = if outdated { Some(self.hash(&password).await?) } else { None };
-        let secret = URL_SAFE_NO_PAD.encode(random::<32>()?);
-        let pair = self.begin_session(grant, &found, rehashed, &secret).await?;
-        self.counted("succeeded");
-        let cookie = format!("{DEVICE_COOKIE}={secret}; Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Lax");
-        Ok((pair, HeaderValue::try_from(cookie).map_err(Failure::fault)?))
+        let rehashed = if outdated { Some(self.hash(password).await?) } else { None };
+        self.begin_session(grant, found, rehashed, device).await
     }
 
     /// Oneself.
@@ -195,6 +242,10 @@ impl Accounts {
     ) -> Result<(), Failure> {
         let new = new.password();
         let who = permit.user()?.clone();
+        // Asked before the current password, which after the change is another one.
+        if self.ground.answered(permit.grant()).await?.is_some() {
+            return Ok(());
+        }
         let (user, email, name) = {
             let mut reader = self.ground.read(permit.grant()).await?;
             let user = users::by_id(&mut reader, who.user).await?.ok_or(Code::CredentialRevoked)?;
@@ -210,7 +261,7 @@ impl Accounts {
         let attempt = Attempt { tenant: &tenant, account: &email, ip: grant.origin.ip, device };
         let charge = self.limits.charge_login(&attempt)?;
         let record = user.password_hash.expose().as_str();
-        if self.hashing.verify(current.expose(), Some(record)).await? == Verified::Wrong {
+        if self.compare(&current, Some(record), &charge).await? == Verified::Wrong {
             self.login_failed(grant, Some(who.tenant), &charge).await?;
             return Err(Code::PasswordWrong.into());
         }
@@ -218,6 +269,12 @@ impl Accounts {
         let hash = self.hash(new).await?;
         let now = self.ground.now();
         let Begun::New(mut change) = self.ground.change(&permit).await? else { return Ok(()) };
+        // Whoever was compared with must still be in place: of two changes from one password only one is made.
+        let stands = users::by_id(&mut change, who.user).await?;
+        if stands.is_none_or(|stands| stands.password_hash != user.password_hash) {
+            change.cancel().await?;
+            return Err(Code::Conflict.into());
+        }
         users::set_password_hash(&mut change, who.user, &hash, now).await?;
         let ended = session_rows::end_all(&mut change, who.user, Some(who.session), now).await?;
         count(&self.ground.metrics.revocations, "cause", "password_changed");
@@ -270,10 +327,13 @@ impl Accounts {
 
     /// The digest of the device's secret, when this user has logged in with it before.
     async fn known_device(&self, grant: &Grant, found: Option<&Found>) -> Result<Option<[u8; 32]>, Failure> {
-        let (Some(secret), Some(found)) = (&grant.client.device, found) else { return Ok(None) };
+        let Some(secret) = &grant.client.device else { return Ok(None) };
         let hash = device_hash(secret);
-        let mut reader = self.ground.db.read(&Scope::granted(found.tenant.id)).await?;
-        let known = session_rows::knows_device(&mut reader, found.user.id, hash).await?;
+        // An unknown user asks as much of the database as a known one.
+        let nobody = (TenantId::from_u128(0), UserId::from_u128(0));
+        let (tenant, user) = found.map_or(nobody, |found| (found.tenant.id, found.user.id));
+        let mut reader = self.ground.db.read(&Scope::granted(tenant)).await?;
+        let known = session_rows::knows_device(&mut reader, user, hash).await?;
         Ok(known.then_some(hash))
     }
 
@@ -283,7 +343,7 @@ impl Accounts {
         found: &Found,
         rehashed: Option<Secret<String>>,
         device: &str,
-    ) -> Result<TokenPair, Failure> {
+    ) -> Result<Entry, Failure> {
         let now = self.ground.now();
         let mut change = self.ground.open(grant, found.tenant.id).await?;
         // The hash took a while: what matters is what is true inside this transaction.
@@ -291,11 +351,14 @@ impl Accounts {
         let tenant = tenants::own(&mut change).await?.filter(|tenant| tenant.status == TenantStatus::Active);
         let (Some(user), Some(tenant)) = (user, tenant) else {
             change.cancel().await?;
-            return Err(Code::LoginFailed.into());
+            return Ok(Entry::Refused);
         };
-        if let Some(hash) = rehashed
-            && user.password_hash == found.user.password_hash
-        {
+        if user.password_hash != found.user.password_hash {
+            // A password changed meanwhile has ended all sessions but one; the old one must not begin another.
+            change.cancel().await?;
+            return Ok(Entry::Changed);
+        }
+        if let Some(hash) = rehashed {
             users::set_password_hash(&mut change, user.id, &hash, now).await?;
         }
         users::logged_in(&mut change, user.id, now).await?;
@@ -311,24 +374,17 @@ impl Accounts {
         let (session, pair) = self.sessions.begin(&mut change, &found.keys, &account, grant, device).await?;
         change.acts(Actor::User { id: user.id, session: Some(session) });
         change.commit(EventKind::LoggedIn { user: user.id, session }, ()).await?;
-        Ok(pair)
+        Ok(Entry::In(pair))
     }
 
     /// Writes the failure down and makes its charge durable, in one transaction: a restart is no pardon.
-    async fn login_failed(
-        &self,
-        grant: &Grant,
-        tenant: Option<TenantId>,
-        charge: &crate::limits::Charge,
-    ) -> Result<(), Failure> {
+    async fn login_failed(&self, grant: &Grant, tenant: Option<TenantId>, charge: &Charge) -> Result<(), Failure> {
         let grant = Grant { tenant, ..grant.clone() };
         let event = self.ground.event(&grant, EventKind::LoginFailed { user: None, reason: "credentials" })?;
         let scope = PlatformScope::granted("login: a failure may concern no tenant");
         let mut tx = self.ground.db.change_platform(&scope).await?;
         login_failures::save(&mut tx, &self.limits.failures(charge)).await?;
-        let committed = tx.commit(event, ()).await?;
-        self.ground.apply(committed);
-        Ok(())
+        self.ground.keep(tx, event, ()).await
     }
 
     /// The tenant name is taken. By this very request, sent before? Then its answer again.
@@ -352,6 +408,16 @@ struct Found {
     tenant: TenantRow,
     user: UserRow,
     keys: std::sync::Arc<TenantKeys>,
+}
+
+/// How a login went.
+enum Entry {
+    /// The session began.
+    In(TokenPair),
+    /// The stored record is not the one the password was compared with: compare again.
+    Changed,
+    /// One of the reasons that are all told alike.
+    Refused,
 }
 
 /// A user about to be written.

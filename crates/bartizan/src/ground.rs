@@ -11,10 +11,14 @@ use bartizan_core::audit::{Actor, AuditEvent, EventKind, Recorded};
 use bartizan_core::cipher::{FieldRef, Purpose, WrappedKey};
 use bartizan_core::error::Code;
 use bartizan_core::id::{EventId, TenantId};
+use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
 use bartizan_store::idempotency::IdempotencyRow;
-use bartizan_store::state::EmbeddedState;
-use bartizan_store::{Committed, Conn, Db, PlatformScope, Reader, Scope, Tx, data_keys, idempotency};
+use bartizan_store::state::{EmbeddedState, Presented, Standing};
+use bartizan_store::words::{TenantStatus, UserStatus};
+use bartizan_store::{
+    Border, Committed, Conn, Db, PlatformScope, Reader, Scope, Tx, data_keys, idempotency, sessions, tenants, users,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,9 +110,27 @@ impl Ground {
         self.begin(&Grant { tenant: Some(tenant), ..grant.clone() }).await
     }
 
+    /// The answer this very request got before, when its `Idempotency-Key` is known: for a service that has to ask
+    /// something first which is no longer true after the change.
+    pub(crate) async fn answered(&self, grant: &Grant) -> Result<Option<Vec<u8>>, Failure> {
+        if grant.idempotency.is_none() {
+            return Ok(None);
+        }
+        match self.begin::<EventKind>(grant).await? {
+            Begun::Again(answer) => Ok(Some(answer)),
+            Begun::New(change) => change.cancel().await.map(|()| None),
+        }
+    }
+
     async fn begin<E>(&self, grant: &Grant) -> Result<Begun<E>, Failure> {
         let scope = grant.scope()?;
         let mut tx = self.db.change(&scope).await?;
+        if let Some(who) = &grant.principal
+            && !self.stands(who, &mut tx).await?
+        {
+            tx.cancel().await?;
+            return Err(Code::CredentialRevoked.into());
+        }
         let once = Once::of(grant)?;
         if let Some(once) = &once
             && let Some(row) = idempotency::find(&mut tx, once.key, self.now()).await?
@@ -122,6 +144,30 @@ impl Ground {
             return Ok(Begun::Again(keys.open(ANSWER, &hex::encode(once.key), &row.response_sealed)?.expose().clone()));
         }
         Ok(Begun::New(Change { tx, ground: self.clone(), grant: grant.clone(), once, kind: std::marker::PhantomData }))
+    }
+
+    /// Whether the credential that was let in is still in force inside the transaction. Between the guard and here lies
+    /// the queue of the password hashes and that of the writers: what was revoked meanwhile changes nothing any more.
+    async fn stands(&self, who: &Principal, tx: &mut Tx<Scope>) -> Result<bool, Failure> {
+        // Of the token alone memory knows; whatever has an epoch is asked of the database, which is ahead of memory.
+        let presented = Presented {
+            session: who.session,
+            token: who.token,
+            user: who.user,
+            user_epoch: u64::MAX,
+            tenant: who.tenant,
+            tenant_epoch: u64::MAX,
+            expires: who.expires,
+        };
+        if self.state.standing(&presented) != Standing::InForce {
+            return Ok(false);
+        }
+        let session = sessions::by_id(tx, who.session).await?;
+        let user = users::by_id(tx, who.user).await?;
+        let tenant = tenants::own(tx).await?;
+        Ok(session.is_some_and(|session| session.ended_at.is_none())
+            && user.is_some_and(|user| user.status == UserStatus::Active && user.role == who.role)
+            && tenant.is_some_and(|tenant| tenant.status == TenantStatus::Active))
     }
 
     /// The tenant's keys, from memory or unwrapped from the database.
@@ -141,6 +187,18 @@ impl Ground {
             })
             .collect::<Result<Vec<_>, Failure>>()?;
         Ok(self.vault.unlock(tenant, &wrapped)?)
+    }
+
+    /// Makes a change durable and puts its effects into force, in one step that ends even when nobody waits for it: a
+    /// client that hangs up, or a deadline, between the two would leave a session ended on disk and alive in memory.
+    pub(crate) async fn keep<S, T>(&self, tx: Tx<S>, event: AuditEvent, value: T) -> Result<T, Failure>
+    where
+        S: Border + Send + 'static,
+        T: Send + 'static,
+    {
+        let ground = self.clone();
+        let kept = tokio::spawn(async move { tx.commit(event, value).await.map(|committed| ground.apply(committed)) });
+        Ok(kept.await.map_err(Failure::fault)??)
     }
 
     /// Puts durable effects into force in memory. Must be done before the answer leaves.
@@ -200,7 +258,10 @@ impl<E: Into<EventKind>> Change<E> {
 
     /// Keeps the change. When this returns it is durable together with its audit row, its effects are in force on this
     /// node, and `value` may be answered.
-    pub(crate) async fn commit<T: Serialize>(mut self, event: E, value: T) -> Result<T, Failure> {
+    pub(crate) async fn commit<T>(mut self, event: E, value: T) -> Result<T, Failure>
+    where
+        T: Serialize + Send + 'static,
+    {
         let event = self.ground.event(&self.grant, event.into())?;
         if let Some(once) = &self.once {
             let keys = self.ground.keys(&mut self.tx).await?;
@@ -216,8 +277,8 @@ impl<E: Into<EventKind>> Change<E> {
             };
             self.tx.remember(&row).await?;
         }
-        let committed = self.tx.commit(event, value).await?;
-        Ok(self.ground.apply(committed))
+        let Self { tx, ground, .. } = self;
+        ground.keep(tx, event, value).await
     }
 
     /// Names who acts, where that is only known inside the change: a login, a refresh.

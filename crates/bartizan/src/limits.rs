@@ -17,7 +17,7 @@ use bartizan_store::login_failures::FailureRow;
 use bartizan_store::state::{Admission, Ask};
 use http::{HeaderMap, HeaderValue};
 
-use crate::ground::{Ground, count};
+use crate::ground::Ground;
 use crate::settings::{self, Rate};
 
 /// The limits. Cheap to clone.
@@ -189,7 +189,7 @@ impl Limits {
     pub(crate) fn suspect(&self, ip: Option<IpAddr>, now: Millis) {
         let Some(ip) = ip else { return };
         if self.ground.state.count_refusal(Key(Prefix::narrow(ip).key()), now).is_some() {
-            count(&self.ground.metrics.limit_decisions, "decision", "ban_began");
+            self.ground.metrics.limit_decisions.ban_began.inc();
         }
     }
 
@@ -260,13 +260,14 @@ impl Limits {
     }
 
     fn counted(&self, admission: Admission) {
-        let word = match admission {
-            Admission::Admitted => "admitted",
-            Admission::Limited { .. } | Admission::Impossible => "denied",
-            Admission::Banned { .. } => "banned",
-            Admission::BanBegan { .. } => "ban_began",
+        let decisions = &self.ground.metrics.limit_decisions;
+        let counter = match admission {
+            Admission::Admitted => &decisions.admitted,
+            Admission::Limited { .. } | Admission::Impossible => &decisions.denied,
+            Admission::Banned { .. } => &decisions.banned,
+            Admission::BanBegan { .. } => &decisions.ban_began,
         };
-        count(&self.ground.metrics.limit_decisions, "decision", word);
+        counter.inc();
     }
 }
 

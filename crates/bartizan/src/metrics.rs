@@ -56,8 +56,8 @@ pub struct Metrics {
     pub logins: Family<Word, Counter>,
     /// Refused tokens by reason.
     pub token_rejections: Family<Word, Counter>,
-    /// Decisions of the limits: `admitted`, `denied`, `banned`, `full`.
-    pub limit_decisions: Family<Word, Counter>,
+    /// Decisions of the limits: counted several times a request, so each series is at hand.
+    pub limit_decisions: LimitDecisions,
     /// Requests refused for lack of permission, by reason.
     pub denied: Family<Word, Counter>,
     /// Requests refused because of what was sent, by error code.
@@ -97,6 +97,31 @@ fn series(durations: &Durations, method: &str, route: &str) -> [Histogram; 5] {
         let labels = RouteLabels { method: method.into(), route: route.into(), status };
         durations.get_or_create_owned(&labels)
     })
+}
+
+/// The decisions of the limits.
+#[derive(Clone, Debug)]
+pub struct LimitDecisions {
+    /// Within every limit.
+    pub admitted: Counter,
+    /// Over a limit.
+    pub denied: Counter,
+    /// Refused because of a ban.
+    pub banned: Counter,
+    /// A ban began.
+    pub ban_began: Counter,
+}
+
+impl LimitDecisions {
+    fn of(family: &Family<Word, Counter>) -> Self {
+        let series = |word| family.get_or_create_owned(&Word("decision", word));
+        Self {
+            admitted: series("admitted"),
+            denied: series("denied"),
+            banned: series("banned"),
+            ban_began: series("ban_began"),
+        }
+    }
 }
 
 const STATUS: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -172,7 +197,6 @@ impl Metrics {
         // A series that appears only with its first event cannot be alarmed on: begin all of them at zero.
         for (family, label, words) in [
             (&logins, "outcome", &["succeeded", "failed", "limited", "busy"][..]),
-            (&limit_decisions, "decision", &["admitted", "denied", "banned", "ban_began"]),
             (&denied, "code", &[Code::PermissionDenied.as_str()]),
             (&tokens_issued, "by", &["login", "refresh"]),
             (&revocations, "cause", REVOCATIONS),
@@ -193,7 +217,7 @@ impl Metrics {
             unmatched,
             logins,
             token_rejections,
-            limit_decisions,
+            limit_decisions: LimitDecisions::of(&limit_decisions),
             denied,
             refused,
             tokens_issued,

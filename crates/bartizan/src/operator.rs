@@ -207,8 +207,7 @@ impl Operator {
         blocks::insert(&mut tx, &row).await?;
         let kind = EventKind::BlockAdded { block: row.id, network: network.trunc() };
         let event = self.ground.event(&self.grant(None), kind)?;
-        let committed = tx.commit(event, row).await?;
-        let row = self.ground.apply(committed);
+        let row = self.ground.keep(tx, event, row).await?;
         upkeep::load_blocks(&self.ground, &self.blocked).await?;
         Ok(block_line(row))
     }
@@ -223,8 +222,7 @@ impl Operator {
             return Err(Code::NotFound.into());
         }
         let event = self.ground.event(&self.grant(None), EventKind::BlockRemoved { block: id })?;
-        let committed = tx.commit(event, ()).await?;
-        self.ground.apply(committed);
+        self.ground.keep(tx, event, ()).await?;
         upkeep::load_blocks(&self.ground, &self.blocked).await
     }
 

@@ -173,7 +173,8 @@ impl Sessions {
         }
         // Spent before, or by somebody else this very moment: look again at what is true now.
         let Some(found) = self.find(text).await? else { return Err(Code::RefreshInvalid.into()) };
-        if !alive(&found, now) {
+        // Still live and yet not exchanged: its time ran out in between. That is nobody's theft.
+        if !alive(&found, now) || found.state == RefreshState::Live {
             return Err(Code::RefreshInvalid.into());
         }
         match self.retry(grant, text, &found).await? {
@@ -418,8 +419,9 @@ impl Sessions {
 
 /// Whether everything the token hangs on still stands.
 fn alive(found: &PresentedToken, now: Millis) -> bool {
+    // Tokens count in whole seconds: in the session's last one there is no room for another.
     found.ended_at.is_none()
-        && found.absolute_expires_at > now
+        && found.absolute_expires_at.seconds() > now.seconds()
         && found.user_status == UserStatus::Active
         && found.tenant_status == TenantStatus::Active
         && (found.state == RefreshState::Spent || found.expires_at > now)

@@ -1,8 +1,8 @@
 //! The users of a tenant, as its owners and admins manage them.
 
-use bartizan_core::action::{self, CreateUser, DeleteUser, ReadUsers, UpdateUser};
-use bartizan_core::audit::{UserChanged, UserCreated, UserDeleted};
-use bartizan_core::error::Code;
+use bartizan_core::action::{self, Action, CreateUser, DeleteUser, ReadUsers, UpdateUser};
+use bartizan_core::audit::{EventKind, UserChanged, UserCreated, UserDeleted};
+use bartizan_core::error::{Code, Refusal};
 use bartizan_core::id::UserId;
 use bartizan_core::input::{Email, HumanName, NewPassword};
 use bartizan_core::principal::{Principal, Role};
@@ -116,8 +116,8 @@ impl Users {
         role: Role,
         password: Option<NewPassword>,
     ) -> Result<NewUser, Failure> {
-        if let Some(who) = permit.principal() {
-            action::may_grant(who, role)?;
+        if let Some(refusal) = permit.principal().and_then(|who| action::may_grant(who, role).err()) {
+            return Err(self.refused(&permit, refusal).await);
         }
         let one_time = if password.is_some() { None } else { Some(URL_SAFE_NO_PAD.encode(random::<18>()?)) };
         let password = match password {
@@ -159,9 +159,12 @@ impl Users {
             change.cancel().await?;
             return Err(Code::NotFound.into());
         };
-        if let Err(refusal) = self.may_update(permit.principal(), &mut change, &row, &patch).await {
+        if let Err(failure) = self.may_update(permit.principal(), &mut change, &row, &patch).await {
             change.cancel().await?;
-            return Err(refusal);
+            return Err(match failure {
+                Failure::Refusal(refusal) => self.refused(&permit, refusal).await,
+                fault => fault,
+            });
         }
         let keys = self.ground.keys(&mut change).await?;
         let mut events = self.write(&mut change, &keys, &row, patch).await?;
@@ -196,7 +199,7 @@ impl Users {
         };
         if let Some(refusal) = refused {
             change.cancel().await?;
-            return Err(refusal.into());
+            return Err(self.refused(&permit, refusal).await);
         }
         let Some(epoch) = users::delete(&mut change, id).await? else {
             change.cancel().await?;
@@ -204,6 +207,19 @@ impl Users {
         };
         count(&self.ground.metrics.revocations, "cause", "user_deleted");
         change.commit(UserDeleted { user: id, epoch }, ()).await
+    }
+
+    /// Writes down that somebody reached above his rank, as the guard does for what his role may not at all.
+    async fn refused<A: Action>(&self, permit: &Permit<A>, refusal: Refusal) -> Failure {
+        if refusal.code == Code::RankTooLow {
+            count(&self.ground.metrics.denied, "code", refusal.code.as_str());
+            let event = EventKind::AccessDenied { action: A::NAME, code: refusal.code.as_str() };
+            if let Err(cause) = self.ground.record(permit.grant(), event).await {
+                tracing::error!(%cause, "a refusal could not be written to the audit trail");
+                self.ground.metrics.audit_dropped.inc();
+            }
+        }
+        refusal.into()
     }
 
     async fn may_update(

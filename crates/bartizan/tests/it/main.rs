@@ -5,5 +5,7 @@
 mod application;
 mod compile_fail;
 mod corpus;
+mod house;
+mod refresh;
 mod router;
 mod table;

@@ -5,6 +5,8 @@
 
 mod effects;
 mod event;
+#[cfg(test)]
+mod page;
 mod recorded;
 
 pub use effects::{Effect, effects};

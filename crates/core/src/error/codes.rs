@@ -58,11 +58,9 @@ codes! {
     // What was sent
     NotFound = "request.not_found", 404, "Not found", "There is nothing here that you may see.";
     MethodNotAllowed = "request.method_not_allowed", 405, "Method not allowed", "See the Allow header for the methods of this resource.";
-    NotAcceptable = "request.not_acceptable", 406, "Not acceptable", "This resource answers in application/json.";
     MediaTypeUnsupported = "request.media_type", 415, "Media type not supported", "Send the media type the operation declares, such as application/json.";
     BodyTooLarge = "request.body_too_large", 413, "Body too large", "Send less in one request.";
     BodyTimeout = "request.timeout", 408, "Request took too long", "Send the body without pauses.";
-    UriTooLong = "request.uri_too_long", 414, "Address too long", "Shorten path and query.";
     HeaderInvalid = "request.header_invalid", 400, "Header not accepted", "Check the named header.";
     EncodingInvalid = "request.encoding_invalid", 400, "Encoding not accepted", "Percent-encode names and values as UTF-8 (RFC 3986), at most 64 of them.";
     JsonInvalid = "request.json_invalid", 400, "Body is not acceptable JSON", "Send one JSON value (RFC 8259) in UTF-8, without duplicate members.";
@@ -77,7 +75,6 @@ codes! {
     // Ours
     Internal = "server.internal", 500, "Internal error", "Tell the operator the request id.";
     StorageUnavailable = "server.storage_unavailable", 503, "Storage unavailable", "Nothing was changed. Try again after the time in Retry-After.";
-    RouteUndeclared = "route.undeclared", 404, "Not found", "There is nothing here that you may see.";
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod command;
 mod documents;
+mod reference;
 mod serving;
 
 use std::path::Path;
