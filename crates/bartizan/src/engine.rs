@@ -22,8 +22,9 @@ use http::{StatusCode, header};
 use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
-use crate::api::{Defaults, Failure, Info, Table};
+use crate::api::{Defaults, Failure, Faults, Info, Table};
 use crate::clock::Clock;
+use crate::embed::Door;
 use crate::entropy::random;
 use crate::front::{Front, Reloadable};
 use crate::ground::{Ground, Inner};
@@ -57,6 +58,12 @@ impl StartError {
     }
 }
 
+impl From<Faults> for StartError {
+    fn from(faults: Faults) -> Self {
+        Self::new(faults)
+    }
+}
+
 impl From<Failure> for StartError {
     fn from(failure: Failure) -> Self {
         Self::new(failure)
@@ -67,9 +74,10 @@ impl From<Failure> for StartError {
 /// counters.
 #[derive(Debug)]
 pub struct Engine {
-    ground: Ground,
+    pub(crate) ground: Ground,
     router: axum::Router,
     table: Table,
+    pub(crate) door: Door,
     operator: Operator,
     limits: Limits,
     authenticator: Authenticator,
@@ -148,23 +156,22 @@ impl Engine {
             transport,
         };
         let guard = Guard::new(ground.clone(), decider, refusals);
-        let mounted = routes::routes().finish(guard, defaults).map_err(StartError::new)?;
-        published.publish_openapi(&mounted.openapi).map_err(StartError::new)?;
-        metrics.routes(&mounted.table);
         let front = Front::new(
             ground.clock.clone(),
             SecurityHeaders::new(transport),
             Arc::clone(&reloadable),
             Arc::clone(&metrics),
         )?;
-        let router = front.layer(mounted.router.with_state(services));
+        let door = Door { guard, front, metrics, defaults, services };
+        let (router, table) = door.own()?;
         let keys = upkeep::Keys { signing, keyring, authenticator: authenticator.clone(), published };
         let upkeep = upkeep::start(ground.clone(), blocked, keys, snapshot.clone());
         ground.record(&Grant::system("start", &ground.node), EventKind::ServerStarted).await?;
         Ok(Self {
             ground,
             router,
-            table: mounted.table,
+            table,
+            door,
             operator,
             limits,
             authenticator,
@@ -239,6 +246,15 @@ impl Engine {
         }
         self.ground.db.close().await;
     }
+}
+
+/// Creates the secrets that are missing, each in a file of mode 0600. Those that exist stay as they are, so this can stand
+/// before every start.
+///
+/// # Errors
+/// A directory that cannot be made, or one that others can read.
+pub fn create_secrets(settings: &Settings) -> Result<(), StartError> {
+    FileKeyring::create(&settings.secrets).map(drop).map_err(StartError::new)
 }
 
 /// The table of the built-in routes, without starting anything.

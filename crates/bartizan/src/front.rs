@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bartizan_core::browser::{Cache, CorsPolicy, ResponseClass, SecurityHeaders};
@@ -23,9 +23,12 @@ use crate::answer::{self, REQUEST_ID};
 use crate::api::RowIndex;
 use crate::clock::Clock;
 use crate::entropy::random;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RouteMetrics};
 
-/// The other end of the connection. The listener puts it into every request's extensions.
+/// The other end of the connection. The listener puts it into every request's extensions; axum's own way of saying it,
+/// `into_make_service_with_connect_info::<SocketAddr>()`, does as well.
+///
+/// Without either, all requests count as coming from one address and share its limits: too tight, never open.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
@@ -33,7 +36,7 @@ pub struct Peer(pub SocketAddr);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visitor {
     pub(crate) request: RequestId,
-    /// `None` on a local socket.
+    /// `None` where the listener does not say.
     pub(crate) ip: Option<IpAddr>,
 }
 
@@ -83,14 +86,26 @@ impl Front {
         Ok(Self(Arc::new(Inner { clock, ids, headers, reloadable, metrics })))
     }
 
-    /// Puts `router` behind the stack.
-    pub(crate) fn layer(&self, router: axum::Router) -> axum::Router {
-        router.layer(axum::middleware::from_fn_with_state(self.clone(), pass))
+    /// Puts `router`, whose table `routes` counts, behind the stack.
+    pub(crate) fn layer<S: Clone + Send + Sync + 'static>(
+        &self,
+        router: axum::Router<S>,
+        routes: RouteMetrics,
+    ) -> axum::Router<S> {
+        let stack = Stack { front: self.clone(), routes: Arc::new(routes) };
+        router.layer(axum::middleware::from_fn_with_state(stack, pass))
     }
 }
 
+/// The front before one router.
+#[derive(Clone)]
+struct Stack {
+    front: Front,
+    routes: Arc<RouteMetrics>,
+}
+
 /// The stack.
-async fn pass(State(front): State<Front>, mut request: Request, next: Next) -> Response {
+async fn pass(State(Stack { front, routes }): State<Stack>, mut request: Request, next: Next) -> Response {
     let Inner { clock, ids, headers, reloadable, metrics } = &*front.0;
     let began = Instant::now();
     let reloadable = reloadable.load();
@@ -99,9 +114,9 @@ async fn pass(State(front): State<Front>, mut request: Request, next: Next) -> R
     let id = ids.next(clock);
 
     // The client's address, before anybody counts by it.
-    let ip = request.extensions().get::<Peer>().map(|peer| {
+    let ip = peer(&request).map(|peer| {
         let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-        reloadable.proxies.client(peer.0.ip(), forwarded)
+        reloadable.proxies.client(peer, forwarded)
     });
     request.extensions_mut().insert(Visitor { request: id, ip });
     request.extensions_mut().insert(answer::Request(id));
@@ -115,17 +130,19 @@ async fn pass(State(front): State<Front>, mut request: Request, next: Next) -> R
         return finish(response, headers, id);
     }
 
-    // The deadline stands around everything that waits: body, database, hashing queue.
-    // A panic ends its request and nothing else.
+    // The deadline stands around everything that waits: body, database, hashing queue. What it cuts off is dropped, and
+    // with it an open transaction. A panic ends its request and nothing else.
+    let way = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
     let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
     let mut response = match tokio::time::timeout(reloadable.deadline, answering).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => {
             metrics.panics.inc();
-            tracing::error!(request = %id, "a handler panicked");
-            answer::refuse(Code::Internal.into(), id)
+            let (method, route) = (&way.0, way.1.as_ref().map(MatchedPath::as_str));
+            tracing::error!(request = %id, %method, route, "a handler panicked");
+            cut_off(Code::Internal, id, &way, &routes)
         }
-        Err(_) => answer::refuse(Code::BodyTimeout.into(), id),
+        Err(_) => cut_off(Code::BodyTimeout, id, &way, &routes),
     };
 
     if let Some(asking) = asking {
@@ -135,10 +152,31 @@ async fn pass(State(front): State<Front>, mut request: Request, next: Next) -> R
         metrics.faults.inc();
     }
     let row = response.extensions().get::<RowIndex>().map(|row| row.0);
-    metrics.answered(row, response.status().as_u16(), began.elapsed());
+    routes.answered(row, response.status().as_u16(), began.elapsed());
 
     // Last, so that no answer leaves without them.
     finish(response, headers, id)
+}
+
+/// The answer to a request that did not come to its own, put down to the row it was on its way to.
+fn cut_off(
+    code: Code,
+    id: RequestId,
+    (method, path): &(Method, Option<MatchedPath>),
+    routes: &RouteMetrics,
+) -> Response {
+    let mut response = answer::refuse(code.into(), id);
+    if let Some(row) = path.as_ref().and_then(|path| routes.find(method, path.as_str())) {
+        response.extensions_mut().insert(RowIndex(row));
+    }
+    response
+}
+
+/// Who is connected, as the listener says.
+fn peer(request: &Request) -> Option<IpAddr> {
+    let extensions = request.extensions();
+    let said = extensions.get::<Peer>().map(|peer| peer.0);
+    said.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)).map(|peer| peer.ip())
 }
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

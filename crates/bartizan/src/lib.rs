@@ -7,6 +7,7 @@ mod accounts;
 pub mod answer;
 pub mod api;
 pub mod clock;
+mod embed;
 pub mod engine;
 mod entropy;
 mod failure;

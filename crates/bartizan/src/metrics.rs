@@ -3,11 +3,12 @@
 //! Base units, no label a client can choose, no tenant label: the number of series is fixed by the route table.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bartizan_core::error::Code;
 use bartizan_core::token::Rejection;
+use http::Method;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,7 +16,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Row, Table};
+use crate::api::{Row, Table, Verb};
 
 /// One fixed label: enough for a closed list of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,7 +51,6 @@ impl EncodeLabelSet for RouteLabels {
 pub struct Metrics {
     registry: Mutex<Registry>,
     durations: Durations,
-    requests: OnceLock<Vec<[Histogram; 5]>>,
     unmatched: [Histogram; 5],
     /// Login attempts by outcome: `succeeded`, `failed`, `limited`, `busy`.
     pub logins: Family<Word, Counter>,
@@ -147,7 +147,7 @@ fn latency() -> Histogram {
 }
 
 impl Metrics {
-    /// Registers everything but the routes' latencies, which [`Metrics::routes`] adds.
+    /// Registers everything but the routes' latencies, which [`Metrics::of`] adds.
     pub fn new(version: &'static str) -> Self {
         let mut registry = Registry::default();
         let durations = Durations::new_with_constructor(latency);
@@ -214,7 +214,6 @@ impl Metrics {
         Self {
             registry: Mutex::new(registry),
             durations,
-            requests: OnceLock::new(),
             unmatched,
             logins,
             token_rejections,
@@ -237,21 +236,16 @@ impl Metrics {
         }
     }
 
-    /// Prepares one series for each route and class of status, so that counting an answer looks nothing up.
-    pub(crate) fn routes(&self, table: &Table) {
+    /// One series for each route of `table` and class of status, prepared so that counting an answer looks nothing up.
+    /// Tables that have a route in common count it together.
+    pub(crate) fn of(&self, table: &Table) -> RouteMetrics {
         let mut rows: Vec<&Row> = table.rows().iter().collect();
         rows.sort_by_key(|row| row.index);
-        let all = rows.iter().map(|row| series(&self.durations, row.method.as_str(), &row.path)).collect();
-        // Set once: a second table would be a second engine, which has metrics of its own.
-        let _ = self.requests.set(all);
-    }
-
-    /// Counts one answer. `row` is the place in the route table, `None` for what matched no route.
-    pub(crate) fn answered(&self, row: Option<usize>, status: u16, took: Duration) {
-        let series = row.and_then(|row| self.requests.get()?.get(row)).unwrap_or(&self.unmatched);
-        if let Some(histogram) = series.get(usize::from(status / 100).saturating_sub(1)) {
-            histogram.observe(took.as_secs_f64());
-        }
+        let known = |row: &Row| {
+            let series = series(&self.durations, row.method.as_str(), &row.path);
+            Known { method: row.method, path: row.path.clone(), series }
+        };
+        RouteMetrics { rows: rows.into_iter().map(known).collect(), unmatched: self.unmatched.clone() }
     }
 
     /// Everything in the Prometheus text format (OpenMetrics 1.0).
@@ -266,6 +260,42 @@ impl Metrics {
     }
 }
 
+/// The latencies of one table of routes.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    /// In order of [`Row::index`].
+    rows: Vec<Known>,
+    unmatched: [Histogram; 5],
+}
+
+#[derive(Debug)]
+struct Known {
+    method: Verb,
+    path: String,
+    series: [Histogram; 5],
+}
+
+impl RouteMetrics {
+    /// Counts one answer. `row` is the place in the route table, `None` for what matched no route.
+    pub(crate) fn answered(&self, row: Option<usize>, status: u16, took: Duration) {
+        let series = row.and_then(|row| self.rows.get(row)).map_or(&self.unmatched, |known| &known.series);
+        if let Some(histogram) = series.get(usize::from(status / 100).saturating_sub(1)) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// The row that a request was on its way to when it ended without an answer of its own. Looks through all of them.
+    pub(crate) fn find(&self, method: &Method, template: &str) -> Option<usize> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.rows.iter().position(|known| match known.method {
+            Verb::Any => {
+                template.strip_prefix(&known.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            verb => known.path == template && verb.as_str() == method.as_str(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,12 +303,28 @@ mod tests {
     #[test]
     fn renders_what_was_counted() {
         let metrics = Metrics::new("1.2.3");
-        metrics.answered(Some(0), 200, Duration::from_millis(3));
+        metrics.of(&table()).answered(Some(999), 200, Duration::from_millis(3));
         metrics.logins.get_or_create(&Word("outcome", "failed")).inc();
         let text = metrics.render();
         assert!(text.contains("bartizan_auth_attempts_total{outcome=\"failed\"} 1"), "{text}");
         assert!(text.contains("http_server_request_duration_seconds_count{http_request_method=\"_OTHER\""), "{text}");
         assert!(text.contains("bartizan_build_info{version=\"1.2.3\"} 1"), "{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    fn table() -> Table {
+        crate::engine::table().unwrap()
+    }
+
+    #[test]
+    fn finds_the_row_of_a_template() {
+        let (metrics, table) = (Metrics::new("1"), table());
+        let routes = metrics.of(&table);
+        for row in table.rows() {
+            let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
+            assert_eq!(routes.find(&method, &row.path), Some(row.index));
+        }
+        assert_eq!(routes.find(&Method::HEAD, "/v1/me"), routes.find(&Method::GET, "/v1/me"));
+        assert_eq!(routes.find(&Method::PUT, "/v1/me"), None);
     }
 }

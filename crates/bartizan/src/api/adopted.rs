@@ -15,7 +15,7 @@ use http_body_util::Limited;
 use super::failure;
 use super::gate::Gate;
 use super::incoming::{announced_length, limit, too_large};
-use super::mount::{close, merge_headers, request_id};
+use super::mount::{close, counted, marked, merge_headers, request_id};
 use super::row::Row;
 use crate::answer;
 use crate::guard::{Grant, Permit};
@@ -44,23 +44,25 @@ async fn pass<G: Gate>(request: Request, next: Next, row: &Row, gate: G) -> Resp
     let id = request_id(&parts.extensions);
     let admission = match gate.admit(row, &mut parts).await {
         Ok(admission) => admission,
-        Err(refused) => return close(refused),
+        Err(refused) => return marked(close(refused), row),
     };
-    let mut response = if announced_length(&parts.headers, &body) > limit(row) {
-        close(failure::answer(too_large(row), id, &row.path))
-    } else {
-        parts.extensions.insert(Admitted { grant: admission.grant, action: row.action });
-        let body = Body::new(Limited::new(body, limit(row)));
-        let mut response = next.run(Request::from_parts(parts, body)).await;
-        // The router knows its answers best, as long as it says something; an answer for one user is never shared.
-        let headers = response.headers_mut();
-        if row.action.is_some() || !headers.contains_key(http::header::CACHE_CONTROL) {
-            headers.insert(http::header::CACHE_CONTROL, row.cache.control());
-        }
-        response
-    };
+    if announced_length(&parts.headers, &body) > limit(row) {
+        let mut response = close(failure::answer(too_large(row), id, &row.path));
+        merge_headers(&mut response, admission.headers);
+        return marked(response, row);
+    }
+    parts.extensions.insert(Admitted { grant: admission.grant, action: row.action });
+    let body = Body::new(Limited::new(body, limit(row)));
+    let mut response = next.run(Request::from_parts(parts, body)).await;
     merge_headers(&mut response, admission.headers);
-    response
+    // Where the router of a public row says itself who may keep its answer, the row does not widen it; an answer for one
+    // user is never shared.
+    let headers = response.headers_mut();
+    if row.action.is_none() && headers.contains_key(http::header::CACHE_CONTROL) {
+        return counted(response, row);
+    }
+    headers.insert(http::header::CACHE_CONTROL, row.cache.control());
+    marked(response, row)
 }
 
 /// In an adopted router a permit is an ordinary extractor. Where the gate did not run, or let the request in for another

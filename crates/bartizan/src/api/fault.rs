@@ -85,6 +85,9 @@ pub enum Flaw {
     /// A GET with a body argument.
     #[error("a GET has no body to read")]
     BodyOnRead,
+    /// The document cannot be written down.
+    #[error("the OpenAPI document cannot be serialised: {0}")]
+    Indescribable(String),
     /// A closure has no name.
     #[error("a closure has no name to be an operation id: use a named function")]
     Closure,

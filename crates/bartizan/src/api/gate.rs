@@ -20,4 +20,10 @@ pub trait Gate: Clone + Send + Sync + 'static {
     /// Decides about a request for nothing that is declared: probing for paths must cost the prober something. `Ok`
     /// carries headers for the 404 or 405 that follows.
     fn stray(&self, parts: &mut Parts) -> impl Future<Output = Result<HeaderMap, Response>> + Send;
+
+    /// Notes that a request met a route of the application's own router, `template`, that its `Api` does not declare. It
+    /// is answered with 404 whatever this does.
+    fn undeclared(&self, parts: &Parts, template: &str) {
+        tracing::warn!(method = %parts.method, route = template, "a route that is not declared was asked for");
+    }
 }

@@ -33,6 +33,7 @@ mod query;
 mod row;
 mod schema;
 mod text;
+mod undeclared;
 
 #[cfg(test)]
 mod tests;
@@ -139,7 +140,11 @@ pub struct Api<S> {
     adopted: Vec<Adopted<S>>,
     last: Last,
     flaws: Vec<Fault>,
+    readers: Vec<Reader>,
 }
+
+/// Somebody who is told the finished document.
+type Reader = Box<dyn FnOnce(&serde_json::Value) -> Result<(), serde_json::Error> + Send>;
 
 /// Which declaration an after-method refers to.
 #[derive(Clone, Copy)]
@@ -172,7 +177,8 @@ impl<S> std::fmt::Debug for Api<S> {
 
 impl<S> Default for Api<S> {
     fn default() -> Self {
-        Self { routes: Vec::new(), adopted: Vec::new(), last: Last::None, flaws: Vec::new() }
+        let (routes, adopted, flaws, readers) = Default::default();
+        Self { routes, adopted, last: Last::None, flaws, readers }
     }
 }
 
@@ -219,7 +225,35 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.routes.extend(other.routes);
         self.adopted.extend(other.adopted);
         self.flaws.extend(other.flaws);
+        self.readers.extend(other.readers);
         self.last = Last::None;
+        self
+    }
+
+    /// Gives these routes their state, so that they can be merged into an `Api` whose state is another.
+    #[must_use]
+    pub fn with_state<T: Clone + Send + Sync + 'static>(self, state: S) -> Api<T> {
+        let route = |Route { row, description, bounds, run }: Route<S>| {
+            let state = state.clone();
+            let run: Run<T> = Arc::new(move |incoming, _| run(incoming, state.clone()));
+            Route { row, description, bounds, run }
+        };
+        let adopted = |Adopted { row, router }: Adopted<S>| Adopted { row, router: router.with_state(state.clone()) };
+        Api {
+            routes: self.routes.into_iter().map(route).collect(),
+            adopted: self.adopted.into_iter().map(adopted).collect(),
+            last: self.last,
+            flaws: self.flaws,
+            readers: self.readers,
+        }
+    }
+
+    /// Has the finished document told to `reader`: how a route can answer with the description of the table it is in.
+    pub(crate) fn describes_itself(
+        mut self,
+        reader: impl FnOnce(&serde_json::Value) -> Result<(), serde_json::Error> + Send + 'static,
+    ) -> Self {
+        self.readers.push(Box::new(reader));
         self
     }
 

@@ -18,7 +18,8 @@ use super::failure::{self, Failure};
 use super::gate::Gate;
 use super::incoming::Incoming;
 use super::row::{Cache, Row, Table, Verb};
-use super::{Api, Defaults, Faults, Mounted, Route, adopted, fault, openapi};
+use super::undeclared::{Asker, Undeclared, ask};
+use super::{Api, Defaults, Fault, Faults, Flaw, Mounted, Route, adopted, fault, openapi};
 use crate::answer;
 
 /// A handler with its arguments taken care of.
@@ -29,9 +30,26 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// The only door out: checks every declaration and builds the router, the table and the document.
     ///
     /// Errors: all faults of all rows together, each naming its row.
-    pub fn finish<G: Gate>(mut self, gate: G, defaults: Defaults) -> Result<Mounted<S>, Faults> {
-        let (table, openapi) = self.describe(&defaults)?;
-        Ok(Mounted { table, openapi, router: self.router(gate) })
+    pub fn finish<G: Gate>(self, gate: G, defaults: Defaults) -> Result<Mounted<S>, Faults> {
+        self.finish_before(axum::Router::new(), gate, &defaults)
+    }
+
+    /// As [`Api::finish`], in front of an application's own router. What is declared is served from the declaration; of
+    /// `app` only the paths are used, to tell an undeclared route from a path that nobody has.
+    ///
+    /// Errors: as [`Api::finish`].
+    pub(crate) fn finish_before<G: Gate>(
+        mut self,
+        app: axum::Router<S>,
+        gate: G,
+        defaults: &Defaults,
+    ) -> Result<Mounted<S>, Faults> {
+        let (table, openapi) = self.describe(defaults)?;
+        for reader in std::mem::take(&mut self.readers) {
+            let told = reader(&openapi);
+            told.map_err(|cause| Faults(vec![Fault::general(Flaw::Indescribable(cause.to_string()))]))?;
+        }
+        Ok(Mounted { table, openapi, router: self.router(app, gate) })
     }
 
     /// The table and the document, without a gate and without serving: for the command line.
@@ -60,7 +78,7 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         Ok((Table::new(rows), openapi))
     }
 
-    fn router<G: Gate>(self, gate: G) -> axum::Router<S> {
+    fn router<G: Gate>(self, app: axum::Router<S>, gate: G) -> axum::Router<S> {
         let mut paths: BTreeMap<String, Vec<Route<S>>> = BTreeMap::new();
         for route in self.routes {
             paths.entry(route.row.path.clone()).or_default().push(route);
@@ -73,9 +91,13 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             let prefix = adopted.row.path.clone();
             router = router.nest(&prefix, adopted::guarded(adopted.router, Arc::new(adopted.row), gate.clone()));
         }
-        router.fallback(move |request: Request| {
-            let gate = gate.clone();
-            async move { stray(request, gate, Stray::Path).await }
+        let undeclared = Undeclared::of(app);
+        router.fallback(move |State(state): State<S>, request: Request| {
+            let (gate, undeclared) = (gate.clone(), undeclared.clone());
+            async move {
+                let known = undeclared.as_ref().map(|undeclared| undeclared.asker(state));
+                stray(request, gate, Stray::Path(known)).await
+            }
         })
     }
 }
@@ -160,15 +182,20 @@ pub(super) fn marked(mut response: Response, row: &Row) -> Response {
         Cache::Private => browser::Cache::Private,
         Cache::Public(age) => browser::Cache::Public(age),
     };
-    response.extensions_mut().insert(RowIndex(row.index));
     response.extensions_mut().insert(cache);
+    counted(response, row)
+}
+
+/// Tells the layers around which row answered.
+pub(super) fn counted(mut response: Response, row: &Row) -> Response {
+    response.extensions_mut().insert(RowIndex(row.index));
     response
 }
 
 /// What a request strayed from.
 enum Stray {
-    /// No such path.
-    Path,
+    /// No such path, unless the application has one that it did not declare.
+    Path(Option<Asker>),
     /// The path has other methods: these.
     Method(HeaderValue),
 }
@@ -181,7 +208,14 @@ async fn stray<G: Gate>(request: Request, gate: G, stray: Stray) -> Response {
         Err(refused) => return close(refused),
     };
     let mut response = match stray {
-        Stray::Path => answer::refuse(Code::NotFound.into(), id),
+        Stray::Path(app) => {
+            // Asked only of those whom the gate let through: nobody writes our log at will.
+            if let Some(route) = ask(app, &parts).await {
+                gate.undeclared(&parts, &route);
+            }
+            // The same answer either way: from outside there is no telling what the application forgot.
+            answer::refuse(Code::NotFound.into(), id)
+        }
         Stray::Method(allow) => {
             let mut response = if parts.method == Method::OPTIONS {
                 let mut response = Response::default();

@@ -4,3 +4,4 @@ mod app;
 mod faults;
 mod requests;
 mod snapshots;
+mod undeclared;

@@ -1,6 +1,17 @@
 //! The one decision. Every door brings its facts here and carries the verdict out; there is no second way in.
+//!
+//! | # | check | who says no | stands here because |
+//! |---|---|---|---|
+//! | 1 | block list | an operator | it is the cheapest, and its targets shall cost nothing |
+//! | 2 | address limits | ban, rate of the address or its network | what follows can cost a signature check |
+//! | 3 | form of the credential | two headers, another scheme | nothing may be decided on a header two programs read differently |
+//! | 4 | origin | a cookie-borne change from another site | it concerns public routes too: the last check of those |
+//! | 5 | credential | missing, forged, expired, revoked | from here on there is a name |
+//! | 6 | principal limits | rate of the user or his tenant, by tier | charged to a proven name only, so nobody spends another's |
+//! | 7 | permission | the role | last, so that only known principals learn which routes they may not use |
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -47,6 +58,8 @@ pub enum Verdict {
     },
     /// Do not.
     Deny {
+        /// Which check failed; those before it passed.
+        reason: Reason,
         /// What is said to the caller.
         refusal: Refusal,
         /// `RateLimit` and its kind.
@@ -54,6 +67,76 @@ pub enum Verdict {
         /// What is written into the audit trail, and who was recognised.
         record: Option<Box<(Principal, EventKind)>>,
     },
+}
+
+/// The checks, in the order in which they are made. After the first that fails no other is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Check {
+    /// The operator's block list.
+    BlockList,
+    /// Ban, and rate of the address and its network.
+    AddressLimits,
+    /// At most one credential, of a form that is read one way only.
+    CredentialForm,
+    /// A cookie-borne change comes from the own origin.
+    Origin,
+    /// The credential is there, genuine, within its time and not revoked.
+    Credential,
+    /// Rate of the user and of his tenant.
+    PrincipalLimits,
+    /// The role may do the route's action.
+    Permission,
+}
+
+impl Check {
+    /// Every check, in order. A public route has the first four.
+    pub const ALL: &'static [Check] = &[
+        Check::BlockList,
+        Check::AddressLimits,
+        Check::CredentialForm,
+        Check::Origin,
+        Check::Credential,
+        Check::PrincipalLimits,
+        Check::Permission,
+    ];
+
+    /// The word in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Check::BlockList => "block_list",
+            Check::AddressLimits => "address_limits",
+            Check::CredentialForm => "credential_form",
+            Check::Origin => "origin",
+            Check::Credential => "credential",
+            Check::PrincipalLimits => "principal_limits",
+            Check::Permission => "permission",
+        }
+    }
+}
+
+/// Why not: the check that failed, and how. Since the order is fixed, this is the whole chain; it costs an allowed
+/// request nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The check that failed.
+    pub check: Check,
+    /// How: an error code, the reason a token is rejected, or the action that the role may not do.
+    pub word: &'static str,
+}
+
+impl Reason {
+    /// The checks that passed, in order.
+    pub fn passed(&self) -> impl Iterator<Item = Check> {
+        let failed = self.check;
+        Check::ALL.iter().copied().take_while(move |check| *check != failed)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check.as_str(), self.word)
+    }
 }
 
 /// Makes the decision. Cheap to clone.
@@ -70,35 +153,29 @@ pub(crate) struct Decider {
 impl Decider {
     /// Decides about a request for the declared route `row`. Reads no body, waits for nothing.
     ///
-    /// The order is from cheap to dear, and from what concerns everybody to what concerns this route:
-    /// block list, ban, address limit, cross-site, credential, revocation, tier limits, permission.
+    /// The order is that of [`Check`]: from cheap to dear, and from what concerns everybody to what concerns this route.
     pub(crate) fn decide(&self, facts: &RequestFacts<'_>, row: &Row, now: Millis) -> Verdict {
         let mut headers = HeaderMap::with_capacity(4);
-        match self.consider(facts, row, now, &mut headers) {
-            Ok(principal) => Verdict::Allow { principal, headers },
-            Err(No { refusal, record }) => {
-                count(&self.metrics.refused, "code", refusal.code.as_str());
-                Verdict::Deny { refusal, headers, record }
-            }
-        }
+        let answer = self.consider(facts, row, now, &mut headers);
+        self.verdict(answer, headers)
     }
 
     /// Decides about a request for nothing that is declared: only the address can be judged.
     pub(crate) fn stray(&self, facts: &RequestFacts<'_>, now: Millis) -> Verdict {
         let mut headers = HeaderMap::with_capacity(4);
-        match self.consider_stray(facts, now, &mut headers) {
-            Ok(()) => Verdict::Allow { principal: None, headers },
-            Err(No { refusal, record }) => {
-                count(&self.metrics.refused, "code", refusal.code.as_str());
-                Verdict::Deny { refusal, headers, record }
-            }
-        }
+        let answer = self.admit_address(address(facts), now, &mut headers).map(|_| None);
+        self.verdict(answer, headers)
     }
 
-    fn consider_stray(&self, facts: &RequestFacts<'_>, now: Millis, headers: &mut HeaderMap) -> Result<(), No> {
-        let Some(ruling) = self.admit_address(facts.ip, now)? else { return Ok(()) };
-        self.limits.describe(&ruling, None, headers);
-        ruling.refusal().map_or(Ok(()), |refusal| Err(refusal.into()))
+    fn verdict(&self, answer: Result<Option<Principal>, Box<No>>, headers: HeaderMap) -> Verdict {
+        match answer {
+            Ok(principal) => Verdict::Allow { principal, headers },
+            Err(no) => {
+                let No { reason, refusal, record } = *no;
+                count(&self.metrics.refused, "code", refusal.code.as_str());
+                Verdict::Deny { reason, refusal, headers, record }
+            }
+        }
     }
 
     fn consider(
@@ -107,49 +184,51 @@ impl Decider {
         row: &Row,
         now: Millis,
         headers: &mut HeaderMap,
-    ) -> Result<Option<Principal>, No> {
-        let address = self.admit_address(facts.ip, now)?;
-        if let Some(ruling) = &address {
-            self.limits.describe(ruling, None, headers);
-            if let Some(refusal) = ruling.refusal() {
-                return Err(refusal.into());
-            }
-        }
-        let credential = Credential::of(facts.headers)?;
-        self.same_site(facts, row, &credential)?;
+    ) -> Result<Option<Principal>, Box<No>> {
+        let address = address(facts);
+        let ruling = self.admit_address(address, now, headers)?;
+        let credential = Credential::of(facts.headers).map_err(No::at(Check::CredentialForm))?;
+        self.same_site(facts, row, &credential).map_err(No::at(Check::Origin))?;
         let Access::Requires { action, roles } = row.access else { return Ok(None) };
-        let Credential::Bearer(token) = credential else { return Err(Refusal::new(Code::CredentialMissing).into()) };
+        let Credential::Bearer(token) = credential else {
+            return Err(No::at(Check::Credential)(Code::CredentialMissing.into()));
+        };
         let who = self.authenticator.check(token, now).map_err(|rejected| {
             if rejected.is_forged() {
-                self.limits.suspect(facts.ip, now);
+                self.limits.suspect(Some(address), now);
             }
-            Refusal::new(rejected.code)
+            let reason = Reason { check: Check::Credential, word: rejected.reason };
+            Box::new(No { reason, refusal: rejected.code.into(), record: None })
         })?;
-        if let Some(address) = address {
-            let ruling = self.limits.charge_principal(&who, address, now);
-            self.limits.describe(&ruling, Some(who.tier), headers);
-            if let Some(refusal) = ruling.refusal() {
-                return Err(refusal.into());
-            }
+        let ruling = self.limits.charge_principal(&who, ruling, now);
+        self.limits.describe(&ruling, Some(who.tier), headers);
+        if let Some(refusal) = ruling.refusal() {
+            return Err(No::at(Check::PrincipalLimits)(refusal));
         }
         if !roles.contains(&who.role) {
             count(&self.metrics.denied, "code", Code::PermissionDenied.as_str());
             let event = EventKind::AccessDenied { action, code: Code::PermissionDenied.as_str() };
-            return Err(No { refusal: Code::PermissionDenied.into(), record: Some(Box::new((who, event))) });
+            let reason = Reason { check: Check::Permission, word: action };
+            let record = Some(Box::new((who, event)));
+            return Err(Box::new(No { reason, refusal: Code::PermissionDenied.into(), record }));
         }
         Ok(Some(who))
     }
 
-    /// Block list, ban, address limit. Without an address (a local socket) there is nothing to judge.
-    fn admit_address(&self, ip: Option<IpAddr>, now: Millis) -> Result<Option<Ruling>, No> {
-        let Some(ip) = ip else { return Ok(None) };
+    /// Block list, ban, address limit.
+    fn admit_address(&self, ip: IpAddr, now: Millis, headers: &mut HeaderMap) -> Result<Ruling, Box<No>> {
         if self.blocks.load().contains(ip).is_some() {
-            return Err(Refusal::new(Code::AddressBlocked).into());
+            return Err(No::at(Check::BlockList)(Code::AddressBlocked.into()));
         }
-        Ok(Some(self.limits.charge_address(ip, now)))
+        let ruling = self.limits.charge_address(ip, now);
+        self.limits.describe(&ruling, None, headers);
+        match ruling.refusal() {
+            Some(refusal) => Err(No::at(Check::AddressLimits)(refusal)),
+            None => Ok(ruling),
+        }
     }
 
-    fn same_site(&self, facts: &RequestFacts<'_>, row: &Row, credential: &Credential<'_>) -> Result<(), No> {
+    fn same_site(&self, facts: &RequestFacts<'_>, row: &Row, credential: &Credential<'_>) -> Result<(), Refusal> {
         let Some(Csrf::Enforced) = row.csrf else { return Ok(()) };
         let carried = match credential {
             Credential::Bearer(_) => Carried::Written,
@@ -160,18 +239,28 @@ impl Decider {
         let host = facts.uri.authority().map(http::uri::Authority::as_str).or(host);
         let provenance =
             Provenance { method: facts.method, headers: facts.headers, host, transport: self.transport, carried };
-        Ok(cross_site(&provenance, &self.trusted.load())?)
+        cross_site(&provenance, &self.trusted.load())
     }
 }
 
-/// A no in the making.
+/// The address to charge. Where no listener said who is connected, all share one: limits then hold too early, never not.
+fn address(facts: &RequestFacts<'_>) -> IpAddr {
+    facts.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+/// A no in the making. Boxed, so that it takes no room in a yes.
 struct No {
+    reason: Reason,
     refusal: Refusal,
     record: Option<Box<(Principal, EventKind)>>,
 }
 
-impl From<Refusal> for No {
-    fn from(refusal: Refusal) -> Self {
-        Self { refusal, record: None }
+impl No {
+    /// The refusals of `check`.
+    fn at(check: Check) -> impl FnOnce(Refusal) -> Box<No> {
+        move |refusal| Box::new(No { reason: Reason { check, word: refusal.code.as_str() }, refusal, record: None })
     }
 }
+
+#[cfg(test)]
+mod tests;

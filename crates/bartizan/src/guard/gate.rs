@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bartizan_core::audit::Actor;
+use bartizan_core::error::Code;
 use http::request::Parts;
 use http::{HeaderMap, Response, header};
 
@@ -12,7 +13,7 @@ use super::permit::{Admission, Client, Grant};
 use crate::answer;
 use crate::api::{Gate, RateClass, Row};
 use crate::front::Visitor;
-use crate::ground::Ground;
+use crate::ground::{Ground, count};
 use crate::refusals::Refusals;
 
 /// The guard: the one implementation of [`Gate`] that lets anybody in.
@@ -29,6 +30,11 @@ struct Inner {
 impl Guard {
     pub(crate) fn new(ground: Ground, decider: Decider, refusals: Refusals) -> Self {
         Self(Arc::new(Inner { ground, decider, refusals }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn decider(&self) -> &Decider {
+        &self.0.decider
     }
 }
 
@@ -49,7 +55,8 @@ impl Gate for Guard {
                 }
                 Ok(Admission { grant, headers })
             }
-            Verdict::Deny { refusal, headers, record } => {
+            Verdict::Deny { reason, refusal, headers, record } => {
+                tracing::debug!(request = %visitor.request, %reason, route = row.path, "refused");
                 if let Some(record) = record {
                     let (who, event) = *record;
                     grant.actor = Actor::User { id: who.user, session: Some(who.session) };
@@ -68,6 +75,15 @@ impl Gate for Guard {
             Verdict::Allow { headers, .. } => Ok(headers),
             Verdict::Deny { refusal, headers, .. } => Err(with(answer::refuse(refusal, visitor.request), headers)),
         }
+    }
+
+    fn undeclared(&self, parts: &Parts, template: &str) {
+        let request = Visitor::of(parts).request;
+        count(&self.0.ground.metrics.refused, "code", Code::RouteUndeclared.as_str());
+        tracing::warn!(
+            %request, method = %parts.method, route = template, code = Code::RouteUndeclared.as_str(),
+            "refused: the application's router has this route, its Api does not declare it"
+        );
     }
 }
 

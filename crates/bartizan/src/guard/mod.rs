@@ -10,7 +10,7 @@ mod verified;
 pub use authenticate::Authenticator;
 pub use credential::DEVICE_COOKIE;
 pub(crate) use decide::Decider;
-pub use decide::{RequestFacts, Verdict};
+pub use decide::{Check, Reason, RequestFacts, Verdict};
 pub use gate::Guard;
 pub use permit::{Admission, Grant, Permit};
 pub(crate) use permit::{Client, Idempotency};

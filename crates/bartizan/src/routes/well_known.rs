@@ -62,6 +62,12 @@ impl Published {
         })
     }
 
+    /// The same keys, and room for the description of another table.
+    pub(crate) fn beside(&self) -> Self {
+        let openapi = Arc::new(ArcSwap::new(self.openapi.load_full()));
+        Self { jwks: Arc::clone(&self.jwks), openapi }
+    }
+
     pub(crate) fn publish_jwks(&self, jwks: &Value) -> Result<(), serde_json::Error> {
         self.jwks.store(Arc::new(Document::new(jwks)?));
         Ok(())

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on stops here")]
 
+mod application;
 mod borders;
 mod compile_fail;
+mod corpus;
 mod endings;
 mod guessing;
 mod house;
@@ -13,4 +15,5 @@ mod refresh;
 mod router;
 mod source;
 mod start;
+mod table;
 mod trail;
