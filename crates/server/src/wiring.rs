@@ -23,7 +23,7 @@ pub use bartizan::engine::Engine;
 
 /// Starts the engine; says how to mend what prevents it.
 pub async fn start(settings: Settings) -> Result<Engine, Stop> {
-    Engine::start(settings).await.map_err(|error| Stop::new(Exit::Failed, format!("error: {error}")))
+    Engine::start(settings).await.map_err(|error| Stop::new(Exit::Failed, error.to_string()))
 }
 
 /// Tells the application who is connected: the peer of the socket, which may be a proxy.
@@ -34,7 +34,7 @@ pub fn introduce<B>(request: &mut Request<B>, peer: SocketAddr) {
 /// Creates all secrets in `dir`. Those that exist stay: an interrupted `init` can be repeated.
 pub fn create_secrets(dir: &Path) -> Result<(), Stop> {
     let made = FileKeyring::create(&SecretSource::dir(dir));
-    made.map(drop).map_err(|faults| Stop::new(Exit::Failed, format!("error: {faults}")))
+    made.map(drop).map_err(|faults| Stop::new(Exit::Failed, faults.to_string()))
 }
 
 /// What is wrong with the secrets: empty, short, placeholder, readable by others. Changes nothing.
@@ -79,8 +79,8 @@ async fn last_seen(db: &Db) -> Option<Millis> {
 
 /// Every declared route, one object each: method, path, access, rate, what it is for.
 pub fn routes() -> Result<Value, Stop> {
-    let table = bartizan::engine::table().map_err(|error| Stop::new(Exit::Failed, format!("error: {error}")))?;
-    serde_json::to_value(table).map_err(|error| Stop::new(Exit::Failed, format!("error: {error}")))
+    let table = bartizan::engine::table().map_err(|error| Stop::new(Exit::Failed, error.to_string()))?;
+    serde_json::to_value(table).map_err(|error| Stop::new(Exit::Failed, error.to_string()))
 }
 
 /// Carries out an operator's command.

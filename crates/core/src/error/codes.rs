@@ -75,6 +75,7 @@ codes! {
     // Ours
     Internal = "server.internal", 500, "Internal error", "Tell the operator the request id.";
     StorageUnavailable = "server.storage_unavailable", 503, "Storage unavailable", "Nothing was changed. Try again after the time in Retry-After.";
+    RouteUndeclared = "route.undeclared", 404, "Not found", "There is nothing here that you may see.";
 }
 
 #[cfg(test)]
