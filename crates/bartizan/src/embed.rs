@@ -88,8 +88,7 @@ impl Door {
     }
 
     fn routes<S: Clone + Send + Sync + 'static>(&self) -> Api<S> {
-        let published = self.services.published.beside();
-        let services = Services { published: published.clone(), ..self.services.clone() };
+        let (services, published) = self.services.publishing_beside();
         routes::routes().with_state(services).describes_itself(move |document| published.publish_openapi(document))
     }
 

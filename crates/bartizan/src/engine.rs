@@ -34,7 +34,7 @@ use crate::limits::Limits;
 use crate::metrics::{Metrics, Word};
 use crate::operator::Operator;
 use crate::refusals::Refusals;
-use crate::routes::{self, Published, Services};
+use crate::routes::{self, Published, Services, Set};
 use crate::sessions::Sessions;
 use crate::settings::{self, Https, Settings};
 use crate::signing::Signing;
@@ -138,14 +138,14 @@ impl Engine {
         let users = Users::new(ground.clone(), accounts.clone());
         let operator = Operator::new(ground.clone(), accounts.clone(), users.clone(), Arc::clone(&blocked));
         let published = Published::new(&signing.jwks()?).map_err(StartError::new)?;
-        let services = Services {
+        let services = Services::new(Set {
             accounts,
             sessions,
             users,
             tenants: Tenants::new(ground.clone()),
             trail: Trail::new(ground.clone()),
             published: published.clone(),
-        };
+        });
 
         let decider = Decider {
             limits: limits.clone(),

@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use bartizan_core::browser::{Cache, CorsPolicy, ResponseClass, SecurityHeaders};
 use bartizan_core::error::Code;
-use bartizan_core::id::RequestId;
+use bartizan_core::id::{IdText, RequestId};
 use bartizan_core::net::Proxies;
 use futures_util::FutureExt;
 use http::request::Parts;
@@ -193,7 +193,7 @@ fn finish(mut response: Response, headers: &SecurityHeaders, id: RequestId) -> R
     };
     let cache = response.extensions().get::<Cache>().copied().unwrap_or_default();
     headers.apply(class, cache, response.headers_mut());
-    if let Ok(value) = HeaderValue::try_from(id.to_string()) {
+    if let Ok(value) = HeaderValue::from_str(id.write(&mut IdText::default())) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response

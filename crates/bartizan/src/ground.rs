@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
-use bartizan_core::audit::{Actor, AuditEvent, EventKind, Recorded};
+use bartizan_core::audit::{Actor, AuditEvent, EventKind, Origin, Recorded};
 use bartizan_core::cipher::{FieldRef, Purpose, WrappedKey};
 use bartizan_core::error::Code;
 use bartizan_core::id::{EventId, TenantId};
@@ -70,12 +70,14 @@ impl Ground {
     /// An event of what `grant` does, now.
     pub(crate) fn event(&self, grant: &Grant, kind: EventKind) -> Result<AuditEvent, Failure> {
         let at = self.now();
+        // The node is named here and not in every grant: most requests leave no event.
+        let origin = Origin { node: self.node.clone(), ..grant.origin.clone() };
         Ok(AuditEvent {
             id: EventId::new(at, random()?),
             at,
             tenant: grant.tenant,
             actor: grant.actor.clone(),
-            origin: grant.origin.clone(),
+            origin,
             kind,
         })
     }

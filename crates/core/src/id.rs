@@ -44,6 +44,11 @@ macro_rules! ids {
                 self.0.as_bytes()
             }
 
+            /// Writes the text into `buffer` and lends it: without an allocation, for what is done on every request.
+            pub fn write<'a>(&self, buffer: &'a mut IdText) -> &'a str {
+                write($prefix, &self.0, buffer)
+            }
+
             /// Reads the number back; the inverse of [`Self::as_u128`].
             pub const fn from_u128(value: u128) -> Self {
                 Self(Uuid::from_u128(value))
@@ -52,9 +57,7 @@ macro_rules! ids {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut buffer = [0u8; 32];
-                f.write_str(concat!($prefix, "_"))?;
-                f.write_str(self.0.simple().encode_lower(&mut buffer))
+                f.write_str(self.write(&mut IdText::default()))
             }
         }
 
@@ -73,7 +76,7 @@ macro_rules! ids {
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(self.write(&mut IdText::default()))
             }
         }
 
@@ -127,6 +130,28 @@ ids! {
     RequestId = "req";
     /// Names one entry of the block list.
     BlockId = "blk";
+}
+
+/// Room for the text of any id.
+#[derive(Clone, Debug)]
+pub struct IdText([u8; 40]);
+
+impl Default for IdText {
+    fn default() -> Self {
+        Self([0; 40])
+    }
+}
+
+fn write<'a>(prefix: &str, id: &Uuid, IdText(buffer): &'a mut IdText) -> &'a str {
+    let mut digits = [0u8; 32];
+    let text = prefix.bytes().chain([b'_']).chain(id.simple().encode_lower(&mut digits).bytes());
+    let mut length = 0;
+    for (to, from) in buffer.iter_mut().zip(text) {
+        *to = from;
+        length += 1;
+    }
+    // Prefix and digits are ASCII, and no prefix is longer than seven letters.
+    buffer.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// Only the canonical spelling is read: an id has one text, so a text can be compared and cached.

@@ -124,8 +124,8 @@ where
         let (row, gate) = (Arc::new(row), gate.clone());
         methods = methods.on(filter, move |State(state): State<S>, request: Request| {
             let route = (Arc::clone(&row), Arc::clone(&bounds), Arc::clone(&run));
-            let gate = gate.clone();
-            async move { serve(request, state, route, gate).await }
+            // The future itself, not one around it: that would be copied twice over on every request.
+            serve(request, state, route, gate.clone())
         });
     }
     let gate = gate.clone();

@@ -20,7 +20,7 @@ use bartizan_core::browser::{Carried, Origin, Provenance, Transport, cross_site}
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::id::RequestId;
 use bartizan_core::net::BlockList;
-use bartizan_core::principal::Principal;
+use bartizan_core::principal::{Principal, Role};
 use bartizan_core::time::Millis;
 use http::{HeaderMap, Method, Uri, header};
 
@@ -163,7 +163,10 @@ impl Decider {
     /// Decides about a request for nothing that is declared: only the address can be judged.
     pub(crate) fn stray(&self, facts: &RequestFacts<'_>, now: Millis) -> Verdict {
         let mut headers = HeaderMap::with_capacity(4);
-        let answer = self.admit_address(address(facts), now, &mut headers).map(|_| None);
+        let answer = self.admit_address(address(facts), now, &mut headers).map(|ruling| {
+            self.limits.describe(&ruling, None, &mut headers);
+            None
+        });
         self.verdict(answer, headers)
     }
 
@@ -185,21 +188,14 @@ impl Decider {
         now: Millis,
         headers: &mut HeaderMap,
     ) -> Result<Option<Principal>, Box<No>> {
-        let address = address(facts);
-        let ruling = self.admit_address(address, now, headers)?;
-        let credential = Credential::of(facts.headers).map_err(No::at(Check::CredentialForm))?;
-        self.same_site(facts, row, &credential).map_err(No::at(Check::Origin))?;
-        let Access::Requires { action, roles } = row.access else { return Ok(None) };
-        let Credential::Bearer(token) = credential else {
-            return Err(No::at(Check::Credential)(Code::CredentialMissing.into()));
-        };
-        let who = self.authenticator.check(token, now).map_err(|rejected| {
-            if rejected.is_forged() {
-                self.limits.suspect(Some(address), now);
+        let ruling = self.admit_address(address(facts), now, headers)?;
+        let (who, action, roles) = match self.identify(facts, row, now) {
+            Ok(Some(identified)) => identified,
+            other => {
+                self.limits.describe(&ruling, None, headers);
+                return other.map(|_| None);
             }
-            let reason = Reason { check: Check::Credential, word: rejected.reason };
-            Box::new(No { reason, refusal: rejected.code.into(), record: None })
-        })?;
+        };
         let ruling = self.limits.charge_principal(&who, ruling, now);
         self.limits.describe(&ruling, Some(who.tier), headers);
         if let Some(refusal) = ruling.refusal() {
@@ -215,17 +211,33 @@ impl Decider {
         Ok(Some(who))
     }
 
-    /// Block list, ban, address limit.
+    /// The principal behind the credential, and the action he must be allowed; nobody on a public route.
+    fn identify(&self, facts: &RequestFacts<'_>, row: &Row, now: Millis) -> Result<Option<Identified>, Box<No>> {
+        let credential = Credential::of(facts.headers).map_err(No::at(Check::CredentialForm))?;
+        self.same_site(facts, row, &credential).map_err(No::at(Check::Origin))?;
+        let Access::Requires { action, roles } = row.access else { return Ok(None) };
+        let Credential::Bearer(token) = credential else {
+            return Err(No::at(Check::Credential)(Code::CredentialMissing.into()));
+        };
+        let who = self.authenticator.check(token, now).map_err(|rejected| {
+            if rejected.is_forged() {
+                self.limits.suspect(Some(address(facts)), now);
+            }
+            let reason = Reason { check: Check::Credential, word: rejected.reason };
+            Box::new(No { reason, refusal: rejected.code.into(), record: None })
+        })?;
+        Ok(Some((who, action, roles)))
+    }
+
+    /// Block list, ban, address limit. Only a refusal is described here: an admitted request says it once, with all.
     fn admit_address(&self, ip: IpAddr, now: Millis, headers: &mut HeaderMap) -> Result<Ruling, Box<No>> {
         if self.blocks.load().contains(ip).is_some() {
             return Err(No::at(Check::BlockList)(Code::AddressBlocked.into()));
         }
         let ruling = self.limits.charge_address(ip, now);
+        let Some(refusal) = ruling.refusal() else { return Ok(ruling) };
         self.limits.describe(&ruling, None, headers);
-        match ruling.refusal() {
-            Some(refusal) => Err(No::at(Check::AddressLimits)(refusal)),
-            None => Ok(ruling),
-        }
+        Err(No::at(Check::AddressLimits)(refusal))
     }
 
     fn same_site(&self, facts: &RequestFacts<'_>, row: &Row, credential: &Credential<'_>) -> Result<(), Refusal> {
@@ -247,6 +259,9 @@ impl Decider {
 fn address(facts: &RequestFacts<'_>) -> IpAddr {
     facts.ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
+
+/// Who asks, the action of the route, and the roles that may.
+type Identified = (Principal, &'static str, &'static [Role]);
 
 /// A no in the making. Boxed, so that it takes no room in a yes.
 struct No {

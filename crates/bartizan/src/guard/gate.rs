@@ -42,7 +42,7 @@ impl Gate for Guard {
     async fn admit(&self, row: &Row, parts: &mut Parts) -> Result<Admission, Response<axum::body::Body>> {
         let Inner { ground, decider, refusals } = &*self.0;
         let visitor = Visitor::of(parts);
-        let mut grant = Grant::anonymous(visitor.request, visitor.ip, &ground.node);
+        let mut grant = Grant::anonymous(visitor.request, visitor.ip);
         match decider.decide(&facts(&visitor, parts), row, ground.now()) {
             Verdict::Allow { principal, headers } => {
                 if let Some(who) = principal {

@@ -52,12 +52,12 @@ pub(crate) struct Idempotency {
 
 impl Grant {
     /// The grant of a public route: nobody in particular, from `ip`, in the request `id`.
-    pub(crate) fn anonymous(id: RequestId, ip: Option<IpAddr>, node: &str) -> Self {
+    pub(crate) fn anonymous(id: RequestId, ip: Option<IpAddr>) -> Self {
         Self {
             actor: Actor::Anonymous,
             tenant: None,
             principal: None,
-            origin: Origin { ip, request: Some(id), node: node.to_owned() },
+            origin: Origin { ip, request: Some(id), node: String::new() },
             client: Client::default(),
             idempotency: None,
         }

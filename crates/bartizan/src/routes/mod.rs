@@ -8,6 +8,8 @@ mod tenant;
 mod users;
 mod well_known;
 
+use std::sync::Arc;
+
 use axum::extract::FromRef;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,9 +25,13 @@ use crate::users::Users;
 
 pub(crate) use well_known::Published;
 
-/// The services the routes stand on. A handler names the one it needs.
+/// The services the routes stand on. A handler names the one it needs. Shared: a request clones one pointer.
 #[derive(Clone, Debug)]
-pub(crate) struct Services {
+pub(crate) struct Services(Arc<Set>);
+
+/// The services themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Set {
     pub(crate) accounts: Accounts,
     pub(crate) sessions: Sessions,
     pub(crate) users: Users,
@@ -34,11 +40,23 @@ pub(crate) struct Services {
     pub(crate) published: Published,
 }
 
+impl Services {
+    pub(crate) fn new(set: Set) -> Self {
+        Self(Arc::new(set))
+    }
+
+    /// The same services, publishing elsewhere; and where.
+    pub(crate) fn publishing_beside(&self) -> (Self, Published) {
+        let published = self.0.published.beside();
+        (Self::new(Set { published: published.clone(), ..Set::clone(&self.0) }), published)
+    }
+}
+
 macro_rules! from_ref {
     ($($field:ident: $type:ty;)+) => {$(
         impl FromRef<Services> for $type {
             fn from_ref(services: &Services) -> Self {
-                services.$field.clone()
+                services.0.$field.clone()
             }
         }
     )+};

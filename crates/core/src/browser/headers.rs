@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
-    X_CONTENT_TYPE_OPTIONS, X_DNS_PREFETCH_CONTROL, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_DNS_PREFETCH_CONTROL, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -119,6 +119,7 @@ impl SecurityHeaders {
     /// [`ResponseClass::Download`] is an attachment; its handler may have given it a file name.
     pub fn apply(&self, class: ResponseClass, cache: Cache, headers: &mut HeaderMap) {
         remove(headers);
+        headers.reserve(self.common.len() + 3);
         for (name, value) in &self.common {
             headers.insert(name.clone(), value.clone());
         }
@@ -151,9 +152,15 @@ fn cache_control(cache: Cache) -> HeaderValue {
     }
 }
 
+/// The names most answers have, told without a search.
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(*name, CONTENT_TYPE | CONTENT_LENGTH | CACHE_CONTROL) || name.as_str().starts_with("ratelimit")
+}
+
 /// Usually finds nothing: a look at each header that is there costs less than asking for each that should not be.
 fn remove(headers: &mut HeaderMap) {
-    let tell_tale: Vec<HeaderName> = headers.keys().filter(|name| is_removed(name)).cloned().collect();
+    let tell_tale: Vec<HeaderName> =
+        headers.keys().filter(|name| !is_ours(name) && is_removed(name)).cloned().collect();
     for name in tell_tale {
         headers.remove(name);
     }

@@ -38,7 +38,7 @@ impl Gate for RoleGate {
     async fn admit(&self, row: &Row, parts: &mut Parts) -> Result<Admission, Response> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let refuse = |code: Code| answer::refuse(code.into(), REQUEST);
-        let mut grant = Grant::anonymous(REQUEST, None, "n1");
+        let mut grant = Grant::anonymous(REQUEST, None);
         if let Access::Requires { roles, .. } = row.access {
             let claimed = parts.headers.get("authorization").ok_or_else(|| refuse(Code::CredentialMissing))?;
             let role: Role = claimed.to_str().unwrap().parse().map_err(|_| refuse(Code::CredentialInvalid))?;
