@@ -70,9 +70,12 @@ fn decode(text: &[u8]) -> Result<String, Refusal> {
                 (Some(high), Some(low)) => bytes.push(high << 4 | low),
                 _ => return Err(Code::EncodingInvalid.into()),
             },
-            0 => return Err(Code::EncodingInvalid.into()),
             other => bytes.push(other),
         }
+    }
+    // However it was written: what reads the value after us may end at it.
+    if bytes.contains(&0) {
+        return Err(Code::EncodingInvalid.into());
     }
     String::from_utf8(bytes).map_err(|_| Code::EncodingInvalid.into())
 }
@@ -388,7 +391,7 @@ mod tests {
     #[test]
     fn what_is_not_text_is_refused_before_it_is_looked_at() {
         let many = "x&".repeat(65);
-        for query in ["text=%", "text=%2", "text=%zz", "text=%ff", "text=%c0%af", "%ed%a0%80=1"] {
+        for query in ["text=%", "text=%2", "text=%zz", "text=%ff", "text=%c0%af", "%ed%a0%80=1", "text=\0", "text=a%00b"] {
             assert_eq!(search(query).unwrap_err().0, Code::EncodingInvalid, "{query}");
         }
         assert!(search(&many).is_err());

@@ -1,9 +1,11 @@
 //! A door: one listening socket, its bounds, and the application behind it.
 //!
-//! What it promises: a client that sends nothing, or sends slowly, is let go after [`Bounds::header_timeout`], one that
-//! takes nothing of its answer after [`Bounds::write_timeout`]; no client can hold more than its share of connections; when told to stop, it accepts nobody new and lets those inside
-//! finish. What it does not do: decide who may do what, which is the application's matter.
-//! *Caveat:* behind a proxy all clients share the proxy's address, so trusted proxies are exempt from the share.
+//! What it promises: a client that sends nothing, or sends slowly, is let go after [`Bounds::header_timeout`], one whose
+//! socket takes nothing after [`Bounds::write_timeout`]; no client can hold more than its share of connections; when told
+//! to stop, it accepts nobody new and lets those inside finish. What it does not do: decide who may do what, which is the
+//! application's matter.
+//! *Caveats:* behind a proxy all clients share the proxy's address, so trusted proxies are exempt from the share. An
+//! HTTP/2 client that answers pings may leave answers untaken by its flow control, at most 128 a connection.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
