@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The code of the library by path below `src`: without comments and without the tests at the end of a file.
+/// The code of the library by path below `src`: without comments and without tests, at the end of a file or in one of
+/// their own.
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = BTreeMap::new();
@@ -12,7 +13,7 @@ fn sources() -> BTreeMap<String, String> {
     while let Some(dir) = open.pop() {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() && path.file_name().is_some_and(|name| name == "tests") {
+            if path.file_name().is_some_and(|name| name == "tests" || name == "tests.rs") {
                 continue;
             }
             if path.is_dir() {
