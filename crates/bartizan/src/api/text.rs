@@ -391,7 +391,9 @@ mod tests {
     #[test]
     fn what_is_not_text_is_refused_before_it_is_looked_at() {
         let many = "x&".repeat(65);
-        for query in ["text=%", "text=%2", "text=%zz", "text=%ff", "text=%c0%af", "%ed%a0%80=1", "text=\0", "text=a%00b"] {
+        for query in
+            ["text=%", "text=%2", "text=%zz", "text=%ff", "text=%c0%af", "%ed%a0%80=1", "text=\0", "text=a%00b"]
+        {
             assert_eq!(search(query).unwrap_err().0, Code::EncodingInvalid, "{query}");
         }
         assert!(search(&many).is_err());
