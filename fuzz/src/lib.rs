@@ -42,8 +42,11 @@ const AUDIENCE: &str = "bartizan";
 /// Fewer counters than a snapshot can claim.
 const MAX_KEYS: usize = 64;
 
+/// One target: comes back, or panics, which is the finding.
+pub type Target = fn(&Bench, &[u8]);
+
 /// The targets by name, as the folders of the corpus are called.
-pub const TARGETS: &[(&str, fn(&Bench, &[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("address", Bench::address),
     ("json", Bench::json),
     ("request", Bench::request),

@@ -223,7 +223,6 @@ impl Ground {
 
 /// What begins when a change is asked for.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "taken apart at once by whoever asked for it")]
 pub(crate) enum Begun<E> {
     /// The change.
     New(Box<Change<E>>),

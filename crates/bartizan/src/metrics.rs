@@ -147,7 +147,7 @@ fn latency() -> Histogram {
 }
 
 impl Metrics {
-    /// Registers everything but the routes' latencies, which [`Metrics::of`] adds.
+    /// Registers everything but the routes' latencies, which are added with a table.
     pub fn new(version: &'static str) -> Self {
         let mut registry = Registry::default();
         let durations = Durations::new_with_constructor(latency);

@@ -16,13 +16,13 @@ fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "which input it was, shown when it fails")]
 fn the_corpus_and_its_mutilations_are_read_or_refused() {
     let bench = Bench::new();
     for (target, run) in TARGETS {
         let seeds = seeds(target);
         assert!(seeds.len() >= 3, "{target} has no corpus");
         for (name, seed) in seeds {
-            // Shown when it fails.
             println!("{name}");
             run(&bench, &seed);
             // Cut short at some places, and with single bytes changed: what a fuzzer tries first.
