@@ -11,10 +11,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bartizan_core::audit::EventKind;
 use bartizan_core::browser::{CorsPolicy, Credentials, Origin, SecurityHeaders, Transport};
+use bartizan_core::error::Code;
 use bartizan_core::limit::{KeyMaker, Quota, Tat};
 use bartizan_core::net::{BlockList, Proxies};
 use bartizan_core::password::Cost;
+use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
+use bartizan_core::token::MAX_LIFETIME;
 use bartizan_keys::{FileKeyring, KeyProvider};
 use bartizan_store::state::{BanPolicy, EmbeddedState, Restored};
 use bartizan_store::{Db, PlatformScope, login_failures, meta};
@@ -101,6 +104,7 @@ impl Engine {
 
     /// As [`Engine::start`], with a clock of the caller's: for tests.
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        check_tokens(&settings.tokens)?;
         let keyring: Arc<dyn KeyProvider> = Arc::new(FileKeyring::open(&settings.secrets).map_err(StartError::new)?);
         let db = Db::open(&settings.database, &settings.data).await.map_err(StartError::new)?;
         check_time(&db, &clock).await?;
@@ -213,6 +217,15 @@ impl Engine {
         self.operator.clone()
     }
 
+    /// The principal of an access token that is genuine, within its time and not revoked: what the guard asks, for a
+    /// door of the application's own. No input or output; about a microsecond for a token seen before.
+    ///
+    /// # Errors
+    /// The code to answer with.
+    pub fn authenticate(&self, token: &str) -> Result<Principal, Code> {
+        self.authenticator.check(token, self.ground.now()).map_err(|rejected| rejected.code)
+    }
+
     /// Takes over what can change while the server runs: limits, proxies, CORS, deadline, life of tokens, password rules.
     ///
     /// # Errors
@@ -257,6 +270,13 @@ pub fn create_secrets(settings: &Settings) -> Result<(), StartError> {
     FileKeyring::create(&settings.secrets).map(drop).map_err(StartError::new)
 }
 
+impl Drop for Engine {
+    /// The upkeep would hold the database open, and its lock, for ever.
+    fn drop(&mut self) {
+        self.upkeep.abort();
+    }
+}
+
 /// The table of the built-in routes, without starting anything.
 pub fn table() -> Result<Table, StartError> {
     let defaults = Defaults { body: 1024 * 1024, info: info() };
@@ -271,6 +291,14 @@ pub fn openapi() -> Result<serde_json::Value, StartError> {
 
 fn info() -> Info {
     Info { title: "Bartizan".into(), version: VERSION.into(), license: "MIT OR Apache-2.0".into() }
+}
+
+/// Refuses tokens that no verifier would accept.
+fn check_tokens(tokens: &settings::Tokens) -> Result<(), StartError> {
+    if tokens.access > MAX_LIFETIME || tokens.access < Duration::from_secs(1) {
+        return Err(StartError::new("an access token lives between one second and 15 minutes: change tokens.access"));
+    }
+    Ok(())
 }
 
 /// Refuses a clock that is further back than revocations are kept: the list of them could have holes.

@@ -17,7 +17,7 @@ use bartizan_core::id::{IdText, RequestId};
 use bartizan_core::net::Proxies;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::answer::{self, REQUEST_ID};
 use crate::api::RowIndex;
@@ -112,6 +112,11 @@ async fn pass(State(Stack { front, routes }): State<Stack>, mut request: Request
 
     // The request id comes first, so that whatever goes wrong below can be found again.
     let id = ids.next(clock);
+
+    // With two Hosts a proxy and we could disagree about whom the request is for (RFC 9112 section 3.2).
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        return finish(answer::refuse(Code::HeaderInvalid.into(), id), headers, id);
+    }
 
     // The client's address, before anybody counts by it.
     let ip = peer(&request).map(|peer| {

@@ -244,7 +244,8 @@ impl Decider {
         let Some(Csrf::Enforced) = row.csrf else { return Ok(()) };
         let carried = match credential {
             Credential::Bearer(_) => Carried::Written,
-            Credential::None if facts.headers.contains_key(header::COOKIE) => Carried::Cookie,
+            // No cookie of ours lets anybody in: the one that marks a known device only spares its owner a lock-out, and
+            // programs that keep cookies send it too. What a browser says of itself is judged all the same.
             Credential::None => Carried::Nothing,
         };
         let host = facts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
