@@ -130,7 +130,7 @@ impl Signing {
             return Ok(Tended::Unchanged);
         };
         let event = ground.event(&grant, kind)?;
-        ground.apply(tx.commit(event, ()).await?);
+        ground.keep(tx, event, ()).await?;
         let rows = stored(&ground.db).await?;
         let old = self.0.load_full();
         self.0.store(Arc::new(Ring::of(&rows, provider, Arc::clone(&old.issuer), Arc::clone(&old.audience))?));

@@ -143,12 +143,13 @@ impl Default for IdText {
 }
 
 fn write<'a>(prefix: &str, id: &Uuid, IdText(buffer): &'a mut IdText) -> &'a str {
-    let mut digits = [0u8; 32];
-    let text = prefix.bytes().chain([b'_']).chain(id.simple().encode_lower(&mut digits).bytes());
-    let mut length = 0;
-    for (to, from) in buffer.iter_mut().zip(text) {
-        *to = from;
-        length += 1;
+    let length = prefix.len() + 33;
+    if let Some((head, digits)) = buffer.split_at_mut_checked(prefix.len() + 1) {
+        if let Some((separator, name)) = head.split_last_mut() {
+            name.copy_from_slice(prefix.as_bytes());
+            *separator = b'_';
+        }
+        id.simple().encode_lower(digits);
     }
     // Prefix and digits are ASCII, and no prefix is longer than seven letters.
     buffer.get(..length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
