@@ -10,9 +10,6 @@ use axum::routing::get;
 use http::header;
 use tokio::net::TcpListener;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// As long as a real answer of `GET /v1/whoami`.
 const BODY: &str = r#"{"sub":"usr_0190a0a0a0a070008000000000000001","tenant":"ten_0190a0a0a0a070008000000000000002","tier":"enterprise","role":"member","session":"ses_0190a0a0a0a070008000000000000003"}"#;
 
