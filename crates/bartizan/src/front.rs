@@ -1,15 +1,17 @@
 //! The whole layer stack, outermost first, in one function: what happens to every request, whatever it asks for.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{ConnectInfo, MatchedPath, Request};
 use axum::response::Response;
 use bartizan_core::browser::{Cache, CorsPolicy, ResponseClass, SecurityHeaders};
 use bartizan_core::error::Code;
@@ -18,6 +20,7 @@ use bartizan_core::net::Proxies;
 use futures_util::FutureExt;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use tower::{Layer, Service};
 
 use crate::answer::{self, REQUEST_ID};
 use crate::api::RowIndex;
@@ -93,7 +96,7 @@ impl Front {
         routes: RouteMetrics,
     ) -> axum::Router<S> {
         let stack = Stack { front: self.clone(), routes: Arc::new(routes) };
-        router.layer(axum::middleware::from_fn_with_state(stack, pass))
+        router.layer(stack)
     }
 }
 
@@ -104,8 +107,46 @@ struct Stack {
     routes: Arc<RouteMetrics>,
 }
 
+impl<I> Layer<I> for Stack {
+    type Service = Stacked<I>;
+    fn layer(&self, inner: I) -> Stacked<I> {
+        Stacked { stack: self.clone(), inner }
+    }
+}
+
+/// A service behind the stack.
+#[derive(Clone)]
+struct Stacked<I> {
+    stack: Stack,
+    inner: I,
+}
+
+impl<I> Service<Request> for Stacked<I>
+where
+    I: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    I::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        // The one that was asked whether it is ready is the one to call.
+        let fresh = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, fresh);
+        Box::pin(pass(self.stack.clone(), request, inner))
+    }
+}
+
 /// The stack.
-async fn pass(State(Stack { front, routes }): State<Stack>, mut request: Request, next: Next) -> Response {
+async fn pass<I>(Stack { front, routes }: Stack, mut request: Request, mut inner: I) -> Result<Response, Infallible>
+where
+    I: Service<Request, Response = Response, Error = Infallible>,
+{
     let Inner { clock, ids, headers, reloadable, metrics } = &*front.0;
     let began = Instant::now();
     let reloadable = reloadable.load();
@@ -115,7 +156,7 @@ async fn pass(State(Stack { front, routes }): State<Stack>, mut request: Request
 
     // With two Hosts a proxy and we could disagree about whom the request is for (RFC 9112 section 3.2).
     if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
-        return finish(answer::refuse(Code::HeaderInvalid.into(), id), headers, id);
+        return Ok(finish(answer::refuse(Code::HeaderInvalid.into(), id), headers, id));
     }
 
     // The client's address, before anybody counts by it.
@@ -132,15 +173,16 @@ async fn pass(State(Stack { front, routes }): State<Stack>, mut request: Request
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().extend(preflight);
-        return finish(response, headers, id);
+        return Ok(finish(response, headers, id));
     }
 
     // The deadline stands around everything that waits: body, database, hashing queue. What it cuts off is dropped, and
     // with it an open transaction. A panic ends its request and nothing else.
     let way = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
-    let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answering = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
     let mut response = match tokio::time::timeout(reloadable.deadline, answering).await {
-        Ok(Ok(response)) => response,
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(never))) => match never {},
         Ok(Err(_)) => {
             metrics.panics.inc();
             let (method, route) = (&way.0, way.1.as_ref().map(MatchedPath::as_str));
@@ -160,7 +202,7 @@ async fn pass(State(Stack { front, routes }): State<Stack>, mut request: Request
     routes.answered(row, response.status().as_u16(), began.elapsed());
 
     // Last, so that no answer leaves without them.
-    finish(response, headers, id)
+    Ok(finish(response, headers, id))
 }
 
 /// The answer to a request that did not come to its own, put down to the row it was on its way to.
