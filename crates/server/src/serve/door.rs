@@ -118,7 +118,8 @@ impl Door {
         let total = self.bounds.connections;
         let places = Arc::new(Semaphore::new(total));
         let shares = Arc::new(Shares { by_address: Mutex::default(), most: self.bounds.per_address });
-        let (tls, app, bounds) = (self.tls, self.app, self.bounds);
+        // With its state given, every handler is made into a route once and not again for each request.
+        let (tls, app, bounds) = (self.tls, self.app.with_state(()), self.bounds);
         let shared = Arc::new(Shared { tls, app, bounds, stop: stop.clone() });
         loop {
             let accepted = tokio::select! {
