@@ -12,6 +12,7 @@ mod house;
 mod late;
 mod once;
 mod refresh;
+mod rotation;
 mod router;
 mod source;
 mod start;
