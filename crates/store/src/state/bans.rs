@@ -7,7 +7,7 @@ use std::time::Duration;
 use bartizan_core::limit::{InvalidQuota, Key, Quota, Tat, take};
 use bartizan_core::time::Millis;
 
-use super::table::{Entry, Fades, Shards};
+use super::table::{Entry, Fades, Long, Shards};
 
 /// When refusals turn into a ban, and how long it is.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ impl Fades for Record {
 
 /// The bans in force and the records that lead to them.
 pub(super) struct Bans {
-    pub(super) records: Shards<Record>,
+    pub(super) records: Shards<Long, Record>,
     policy: RwLock<BanPolicy>,
     cap: usize,
     /// Whether anything changed since the last snapshot.

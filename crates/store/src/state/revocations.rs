@@ -8,7 +8,7 @@ use bartizan_core::id::{SessionId, TenantId, TokenId, UserId};
 use bartizan_core::principal::Tier;
 use bartizan_core::time::Millis;
 
-use super::table::{Entry, Fades, NOTHING_FADED, Shards};
+use super::table::{Entry, Fades, Long, NOTHING_FADED, Shards};
 
 /// What a verified token says of itself, as far as it can have ended early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,9 @@ const LARGEST_STEP: Duration = Duration::from_secs(60);
 /// cannot bring a revoked token to life. A token that expired before the border of the last sweep is refused, because
 /// its marker may be gone.
 pub(super) struct Revocations {
-    ended: Shards<Ended>,
-    raised: Shards<Raised>,
-    moved: Shards<Moved>,
+    ended: Shards<Long, Ended>,
+    raised: Shards<Long, Raised>,
+    moved: Shards<Long, Moved>,
     filter: Filter,
     generation: AtomicU64,
     border: AtomicI64,
@@ -157,12 +157,12 @@ impl Revocations {
         let picked = |count: usize| (0..count).filter(|shard| chosen(*shard, count)).collect::<Vec<_>>();
         for shard in picked(self.ended.shard_count()) {
             if let Some(mut shard) = self.ended.write(shard) {
-                shard.table().sweep(border, |_| {}, |id| self.filter.remove(id));
+                shard.table().sweep(border, |_| {}, |id| self.filter.remove(id.into()));
             }
         }
         for shard in picked(self.raised.shard_count()) {
             if let Some(mut shard) = self.raised.write(shard) {
-                shard.table().sweep(border, |_| {}, |id| self.filter.remove(id));
+                shard.table().sweep(border, |_| {}, |id| self.filter.remove(id.into()));
             }
         }
         for shard in picked(self.moved.shard_count()) {

@@ -6,12 +6,12 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `BZLIMITS` |
-//! | 4 | format, now 1 |
+//! | 4 | format, now 2 |
 //! | 4 | zero |
 //! | 8 | fingerprint of the secret the keys were made with |
 //! | 8 | when it was written, milliseconds since 1970 |
 //! | 8 | longest time any quota takes to drain, milliseconds |
-//! | 24 each | key, time at which its bucket is empty |
+//! | 16 each | name of a counter, time at which its bucket is empty |
 //! | 32 each | key of a ban record, its refusals, its end and level |
 //! | 8 + 8 | number of counters, of ban records |
 //! | 32 | HMAC-SHA-256 of everything before |
@@ -26,11 +26,12 @@ use bartizan_core::time::Millis;
 
 use super::bans::{Bans, Record};
 use super::limits::Limits;
+use super::table::Short;
 
 const MAGIC: [u8; 8] = *b"BZLIMITS";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEAD: usize = 40;
-const COUNTER: usize = 24;
+const COUNTER: usize = 16;
 const BAN: usize = 32;
 const TAIL: usize = 16 + 32;
 
@@ -126,8 +127,8 @@ pub(super) fn write_to<W: Write>(
     for shard in 0..limits.shards.shard_count() {
         copy.clear();
         if let Some(shard) = limits.shards.read(shard) {
-            for (key, tat) in shard.0.live(now) {
-                copy.extend_from_slice(&key.to_be_bytes());
+            for (name, tat) in shard.0.live(now) {
+                copy.extend_from_slice(&u64::from(name).to_be_bytes());
                 copy.extend_from_slice(&tat.map_or(0, Tat::to_bits).to_be_bytes());
                 counters += 1;
             }
@@ -137,9 +138,9 @@ pub(super) fn write_to<W: Write>(
     for shard in 0..bans.records.shard_count() {
         copy.clear();
         if let Some(shard) = bans.records.read(shard) {
-            for (key, record) in shard.0.live(now) {
+            for (name, record) in shard.0.live(now) {
                 let (denials, packed) = record.parts();
-                copy.extend_from_slice(&key.to_be_bytes());
+                copy.extend_from_slice(&u128::from(name).to_be_bytes());
                 copy.extend_from_slice(&denials.to_be_bytes());
                 copy.extend_from_slice(&packed.to_be_bytes());
                 records += 1;
@@ -250,9 +251,9 @@ fn restore(mut file: &File, checked: Checked, limits: &Limits, bans: &Bans, now:
     limits.remember_longest(checked.longest);
     let (mut keys, mut dropped) = (0, 0);
     for _ in 0..checked.counters {
-        let (key, tat) = (Key(numbers.key()?), Tat::from_bits(numbers.number()?));
+        let (name, tat) = (Short::from(numbers.number()?), Tat::from_bits(numbers.number()?));
         let Some(tat) = tat.and_then(|tat| tat.earlier(back)).filter(|tat| tat.empty_at() > now) else { continue };
-        if limits.restore(key, tat, now) {
+        if limits.restore(name, tat, now) {
             keys += 1;
         } else {
             dropped += 1;

@@ -1,4 +1,4 @@
-//! The one table under limits, bans and revocations: 128-bit keys to small values, in shards.
+//! The one table under limits, bans and revocations: names of 64 or 128 bits to small values, in shards.
 //!
 //! Open addressing in one array of plain numbers, because a map of boxed nodes costs two to three times the memory and
 //! a cache miss more per look-up. A value that says nothing any more (`live` is false) means the same as no value: its
@@ -23,31 +23,85 @@ const SMALLEST: usize = 8;
 /// Places looked at when a full table is asked for room: bounds the cost of one call during a flood.
 const STEP: usize = 32;
 
-#[derive(Clone, Copy, Default)]
-struct Slot<V> {
-    high: u64,
-    low: u64,
-    value: V,
+/// What a table knows its entries by. The default marks a vacant place and is nobody's name.
+pub(super) trait Name: Copy + Default + PartialEq {
+    /// Places for ten entries after growing. Dense tables keep more of themselves in the processor's cache, which is best
+    /// where names asked for are mostly there; sparse ones have shorter paths for names that are not.
+    const PLACES_FOR_TEN: usize;
+
+    /// Spreads names evenly, differently for each seed.
+    fn hash(self, seed: Seed) -> u64;
 }
 
-impl<V> Slot<V> {
-    const fn vacant(&self) -> bool {
-        self.high == 0 && self.low == 0
+/// For names that are keyed hashes: two of them are equal by chance only, and nobody outside can look for a pair. A slot
+/// with an eight-byte value is then a quarter of a cache line, and never lies across two.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) struct Short(u64);
+
+/// For names that must be told apart for certain, such as UUIDs. Two halves, since a `u128` would be padded to its size.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) struct Long(u64, u64);
+
+/// The vacant name's neighbour stands for it: neither hashes nor UUIDs are zero.
+impl From<u64> for Short {
+    fn from(bits: u64) -> Self {
+        Self(bits.max(1))
     }
 }
 
-/// Zero marks a vacant place, so the key zero lives beside its neighbour one. Keys are hashes or UUIDs: neither is zero.
-const fn split(key: u128) -> (u64, u64) {
-    let key = if key == 0 { 1 } else { key };
-    ((key >> 64) as u64, key as u64)
+impl From<u128> for Long {
+    fn from(bits: u128) -> Self {
+        let bits = bits.max(1);
+        Self((bits >> 64) as u64, bits as u64)
+    }
+}
+
+impl From<Short> for u64 {
+    fn from(name: Short) -> Self {
+        name.0
+    }
+}
+
+impl From<Long> for u128 {
+    fn from(name: Long) -> Self {
+        u128::from(name.0) << 64 | u128::from(name.1)
+    }
+}
+
+impl Name for Short {
+    const PLACES_FOR_TEN: usize = 16;
+
+    fn hash(self, seed: Seed) -> u64 {
+        seed.mix(self.0, 0)
+    }
+}
+
+impl Name for Long {
+    const PLACES_FOR_TEN: usize = 20;
+
+    fn hash(self, seed: Seed) -> u64 {
+        seed.mix(self.0, self.1)
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot<N, V> {
+    name: N,
+    value: V,
+}
+
+impl<N: Name, V> Slot<N, V> {
+    fn vacant(&self) -> bool {
+        self.name == N::default()
+    }
 }
 
 /// Secret mixing numbers, new in every process: nobody can aim keys at one place.
 #[derive(Clone, Copy)]
-struct Seed(u64, u64);
+pub(super) struct Seed(u64, u64);
 
 impl Seed {
-    fn hash(self, high: u64, low: u64) -> u64 {
+    fn mix(self, high: u64, low: u64) -> u64 {
         let wide = u128::from(high ^ self.0) * u128::from(low ^ self.1);
         (wide >> 64) as u64 ^ wide as u64
     }
@@ -63,27 +117,27 @@ pub(super) enum Entry {
     Full,
 }
 
-/// One shard. At most three quarters of the places are taken, at least half after growing: 32 to 48 bytes a key with
-/// an eight-byte value.
-pub(super) struct Table<V> {
+/// One shard. At most three quarters of the places are taken: with an eight-byte value 21 to 26 bytes for a short name,
+/// 32 to 48 for a long one.
+pub(super) struct Table<N, V> {
     seed: Seed,
-    slots: Vec<Slot<V>>,
+    slots: Vec<Slot<N, V>>,
     used: usize,
     cursor: usize,
 }
 
-impl<V: Fades> Table<V> {
+impl<N: Name, V: Fades> Table<N, V> {
     fn new(seed: Seed) -> Self {
         Self { seed, slots: Vec::new(), used: 0, cursor: 0 }
     }
 
-    /// The place of `key` and its value.
-    pub(super) fn find(&self, key: u128) -> Option<(usize, V)> {
-        let (high, low) = split(key);
-        let mut at = self.home(high, low)?;
+    /// The place of `name` and its value.
+    pub(super) fn find(&self, name: impl Into<N>) -> Option<(usize, V)> {
+        let name = name.into();
+        let mut at = self.home(name)?;
         loop {
             let slot = self.slots.get(at)?;
-            if slot.high == high && slot.low == low {
+            if slot.name == name {
                 return Some((at, slot.value));
             }
             if slot.vacant() {
@@ -93,28 +147,27 @@ impl<V: Fades> Table<V> {
         }
     }
 
-    /// Sets the value of a key that is there; `hint` is where it was last seen.
-    pub(super) fn set(&mut self, key: u128, hint: usize, value: V) {
-        let (high, low) = split(key);
+    /// Sets the value of a name that is there; `hint` is where it was last seen.
+    pub(super) fn set(&mut self, name: impl Into<N>, hint: usize, value: V) {
+        let name = name.into();
         if let Some(slot) = self.slots.get_mut(hint)
-            && slot.high == high
-            && slot.low == low
+            && slot.name == name
         {
             slot.value = value;
-        } else if let Some((at, _)) = self.find(key)
+        } else if let Some((at, _)) = self.find(name)
             && let Some(slot) = self.slots.get_mut(at)
         {
             slot.value = value;
         }
     }
 
-    /// Finds `key`, or adds it with `value` when at most `cap` places are taken or one has faded.
-    pub(super) fn enter(&mut self, key: u128, value: V, now: Millis, cap: usize) -> Entry {
-        let (high, low) = split(key);
+    /// Finds `name`, or adds it with `value` when at most `cap` places are taken or one has faded.
+    pub(super) fn enter(&mut self, name: impl Into<N>, value: V, now: Millis, cap: usize) -> Entry {
+        let name = name.into();
         let mut faded = None;
-        if let Some(mut at) = self.home(high, low) {
+        if let Some(mut at) = self.home(name) {
             while let Some(slot) = self.slots.get(at).filter(|slot| !slot.vacant()) {
-                if slot.high == high && slot.low == low {
+                if slot.name == name {
                     return Entry::Present(at);
                 }
                 if faded.is_none() && !slot.value.live(now) {
@@ -125,7 +178,7 @@ impl<V: Fades> Table<V> {
         }
         // A faded place on the way is on the key's own path, so taking it over breaks no other path.
         if let Some(slot) = faded.and_then(|at| self.slots.get_mut(at)) {
-            *slot = Slot { high, low, value };
+            *slot = Slot { name, value };
             return Entry::Added;
         }
         if self.used >= cap && self.reclaim(now) == 0 {
@@ -134,20 +187,20 @@ impl<V: Fades> Table<V> {
         if (self.used + 1) * 4 > self.slots.len() * 3 {
             self.rebuild(now, |_| {});
         }
-        self.place(Slot { high, low, value });
+        self.place(Slot { name, value });
         Entry::Added
     }
 
-    /// Forgets `key`; says whether it was there.
-    pub(super) fn remove(&mut self, key: u128) -> Option<V> {
-        let (at, value) = self.find(key)?;
+    /// Forgets `name`; says whether it was there.
+    pub(super) fn remove(&mut self, name: impl Into<N>) -> Option<V> {
+        let (at, value) = self.find(name)?;
         self.vacate(at);
         Some(value)
     }
 
     /// Lets `mend` look at every value, then forgets what has faded, telling `forgotten`; gives memory back when most
     /// places are vacant.
-    pub(super) fn sweep(&mut self, now: Millis, mend: impl Fn(&mut V), mut forgotten: impl FnMut(u128)) {
+    pub(super) fn sweep(&mut self, now: Millis, mend: impl Fn(&mut V), mut forgotten: impl FnMut(N)) {
         if self.used == 0 {
             return;
         }
@@ -165,12 +218,9 @@ impl<V: Fades> Table<V> {
         }
     }
 
-    /// Every live key and value.
-    pub(super) fn live(&self, now: Millis) -> impl Iterator<Item = (u128, V)> {
-        self.slots
-            .iter()
-            .filter(move |slot| !slot.vacant() && slot.value.live(now))
-            .map(|slot| (u128::from(slot.high) << 64 | u128::from(slot.low), slot.value))
+    /// Every live name and value.
+    pub(super) fn live(&self, now: Millis) -> impl Iterator<Item = (N, V)> {
+        self.slots.iter().filter(move |slot| !slot.vacant() && slot.value.live(now)).map(|slot| (slot.name, slot.value))
     }
 
     /// Examines a few places and frees those that have faded; says how many.
@@ -184,10 +234,10 @@ impl<V: Fades> Table<V> {
         before - self.used
     }
 
-    fn vacate_faded(&mut self, at: usize, now: Millis, forgotten: &mut impl FnMut(u128)) {
+    fn vacate_faded(&mut self, at: usize, now: Millis, forgotten: &mut impl FnMut(N)) {
         // Vacating moves a later entry here, which may have faded too.
         while let Some(slot) = self.slots.get(at).filter(|slot| !slot.vacant() && !slot.value.live(now)) {
-            forgotten(u128::from(slot.high) << 64 | u128::from(slot.low));
+            forgotten(slot.name);
             self.vacate(at);
         }
     }
@@ -196,7 +246,7 @@ impl<V: Fades> Table<V> {
     fn vacate(&mut self, mut hole: usize) {
         let mut at = self.next(hole);
         while let Some(slot) = self.slots.get(at).copied().filter(|slot| !slot.vacant()) {
-            let home = self.home(slot.high, slot.low).unwrap_or(at);
+            let home = self.home(slot.name).unwrap_or(at);
             // It may move back into the hole when the hole lies on its path, that is between its home and here.
             if self.distance(home, at) >= self.distance(hole, at) {
                 self.put(hole, slot);
@@ -209,23 +259,23 @@ impl<V: Fades> Table<V> {
     }
 
     /// Moves what is live into an array of the right size.
-    fn rebuild(&mut self, now: Millis, mut forgotten: impl FnMut(u128)) {
+    fn rebuild(&mut self, now: Millis, mut forgotten: impl FnMut(N)) {
         let live = self.slots.iter().filter(|slot| !slot.vacant() && slot.value.live(now)).count();
-        let size = ((live + 1) * 2).max(SMALLEST);
+        let size = ((live + 1) * N::PLACES_FOR_TEN / 10).max(SMALLEST);
         let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
         (self.used, self.cursor) = (0, 0);
         for slot in old.into_iter().filter(|slot| !slot.vacant()) {
             if slot.value.live(now) {
                 self.place(slot);
             } else {
-                forgotten(u128::from(slot.high) << 64 | u128::from(slot.low));
+                forgotten(slot.name);
             }
         }
     }
 
     /// Puts a new entry into the first vacant place of its path. There is one: a quarter is always vacant.
-    fn place(&mut self, new: Slot<V>) {
-        let Some(mut at) = self.home(new.high, new.low) else { return };
+    fn place(&mut self, new: Slot<N, V>) {
+        let Some(mut at) = self.home(new.name) else { return };
         while self.slots.get(at).is_some_and(|slot| !slot.vacant()) {
             at = self.next(at);
         }
@@ -233,16 +283,16 @@ impl<V: Fades> Table<V> {
         self.used += 1;
     }
 
-    fn put(&mut self, at: usize, new: Slot<V>) {
+    fn put(&mut self, at: usize, new: Slot<N, V>) {
         if let Some(slot) = self.slots.get_mut(at) {
             *slot = new;
         }
     }
 
-    /// Where the path of a key begins; `None` without any place.
-    fn home(&self, high: u64, low: u64) -> Option<usize> {
+    /// Where the path of a name begins; `None` without any place.
+    fn home(&self, name: N) -> Option<usize> {
         let places = self.slots.len() as u128;
-        (places > 0).then(|| ((u128::from(self.seed.hash(high, low)) * places) >> 64) as usize)
+        (places > 0).then(|| ((u128::from(name.hash(self.seed)) * places) >> 64) as usize)
     }
 
     fn next(&self, at: usize) -> usize {
@@ -256,19 +306,19 @@ impl<V: Fades> Table<V> {
 
 /// One shard, on cache lines of its own: cores that use different shards do not meet.
 #[repr(align(128))]
-struct Shard<V, X>(RwLock<(Table<V>, X)>);
+struct Shard<N, V, X>(RwLock<(Table<N, V>, X)>);
 
 /// A table cut into shards, each behind its own lock, with `X` beside the table.
 ///
 /// A poisoned lock is taken all the same: values are plain numbers, written whole.
-pub(super) struct Shards<V, X = ()> {
-    shards: Box<[Shard<V, X>]>,
+pub(super) struct Shards<N, V, X = ()> {
+    shards: Box<[Shard<N, V, X>]>,
     seed: Seed,
     /// Places taken, over all shards; a hint for the fast way out of an empty table.
     used: AtomicUsize,
 }
 
-impl<V: Fades, X: Default> Shards<V, X> {
+impl<N: Name, V: Fades, X: Default> Shards<N, V, X> {
     /// At least `wanted` shards, rounded up to a power of two.
     pub(super) fn new(wanted: usize) -> Self {
         let state = RandomState::new();
@@ -284,9 +334,8 @@ impl<V: Fades, X: Default> Shards<V, X> {
         self.shards.len()
     }
 
-    pub(super) fn shard_of(&self, key: u128) -> usize {
-        let (high, low) = split(key);
-        self.seed.hash(high, low) as usize & (self.shards.len() - 1)
+    pub(super) fn shard_of(&self, name: impl Into<N>) -> usize {
+        name.into().hash(self.seed) as usize & (self.shards.len() - 1)
     }
 
     /// Whether there is nothing at all: one read of a shared number.
@@ -299,41 +348,42 @@ impl<V: Fades, X: Default> Shards<V, X> {
         self.used.load(Ordering::Relaxed)
     }
 
-    pub(super) fn read(&self, shard: usize) -> Option<RwLockReadGuard<'_, (Table<V>, X)>> {
+    pub(super) fn read(&self, shard: usize) -> Option<RwLockReadGuard<'_, (Table<N, V>, X)>> {
         self.shards.get(shard).map(|shard| shard.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn write(&self, shard: usize) -> Option<Writing<'_, V, X>> {
+    pub(super) fn write(&self, shard: usize) -> Option<Writing<'_, N, V, X>> {
         let guard = self.shards.get(shard)?.0.write().unwrap_or_else(PoisonError::into_inner);
         Some(Writing { before: guard.0.used, guard, used: &self.used })
     }
 
-    /// Value of a key.
-    pub(super) fn value(&self, key: u128) -> Option<V> {
+    /// Value of a name.
+    pub(super) fn value(&self, name: impl Into<N>) -> Option<V> {
         if self.is_empty() {
             return None;
         }
-        self.read(self.shard_of(key))?.0.find(key).map(|(_, value)| value)
+        let name = name.into();
+        self.read(self.shard_of(name))?.0.find(name).map(|(_, value)| value)
     }
 
     /// Bytes held by the arrays and the shards themselves.
     pub(super) fn memory_bytes(&self) -> usize {
         let arrays: usize = (0..self.shards.len())
-            .filter_map(|shard| Some(self.read(shard)?.0.slots.capacity() * size_of::<Slot<V>>()))
+            .filter_map(|shard| Some(self.read(shard)?.0.slots.capacity() * size_of::<Slot<N, V>>()))
             .sum();
-        arrays + self.shards.len() * size_of::<Shard<V, X>>()
+        arrays + self.shards.len() * size_of::<Shard<N, V, X>>()
     }
 }
 
 /// A shard held for writing; keeps the shared count right when it is let go.
-pub(super) struct Writing<'a, V, X> {
-    guard: RwLockWriteGuard<'a, (Table<V>, X)>,
+pub(super) struct Writing<'a, N, V, X> {
+    guard: RwLockWriteGuard<'a, (Table<N, V>, X)>,
     before: usize,
     used: &'a AtomicUsize,
 }
 
-impl<V, X> Writing<'_, V, X> {
-    pub(super) fn table(&mut self) -> &mut Table<V> {
+impl<N, V, X> Writing<'_, N, V, X> {
+    pub(super) fn table(&mut self) -> &mut Table<N, V> {
         &mut self.guard.0
     }
 
@@ -341,13 +391,13 @@ impl<V, X> Writing<'_, V, X> {
         &mut self.guard.1
     }
 
-    pub(super) fn both(&mut self) -> (&mut Table<V>, &mut X) {
+    pub(super) fn both(&mut self) -> (&mut Table<N, V>, &mut X) {
         let (table, beside) = &mut *self.guard;
         (table, beside)
     }
 }
 
-impl<V, X> Drop for Writing<'_, V, X> {
+impl<N, V, X> Drop for Writing<'_, N, V, X> {
     fn drop(&mut self) {
         // Still under the lock, so whoever sees the entry sees the count.
         let after = self.guard.0.used;
@@ -397,7 +447,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_like_a_map_of_what_is_live(steps in steps(), cap in 1usize..100) {
-            let mut table = Table::new(Seed(0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321));
+            let mut table: Table<Long, _> = Table::new(Seed(0x1234_5678_9abc_def1, 0x0fed_cba9_8765_4321));
             let (mut model, mut now): (HashMap<u128, Until>, _) = (HashMap::new(), Millis(0));
             for step in steps {
                 match step {
@@ -429,7 +479,7 @@ mod tests {
                     Step::Pass(time) => now.0 += time,
                     Step::Sweep => {
                         let mut gone = Vec::new();
-                        table.sweep(now, |_| {}, |key| gone.push(key));
+                        table.sweep(now, |_| {}, |name| gone.push(u128::from(name)));
                         for key in gone {
                             prop_assert!(!model.get(&key).is_some_and(|value| value.live(now)));
                         }
@@ -442,7 +492,7 @@ mod tests {
                     prop_assert_eq!(table.find(*key).map(|(_, value)| value), Some(*value));
                 }
             }
-            let live: HashMap<_, _> = table.live(now).collect();
+            let live: HashMap<_, _> = table.live(now).map(|(name, value)| (u128::from(name), value)).collect();
             model.retain(|_, value| value.live(now));
             prop_assert_eq!(live, model);
         }
@@ -450,8 +500,8 @@ mod tests {
 
     #[test]
     fn memory_is_given_back_after_a_flood() {
-        let shards: Shards<Until> = Shards::new(4);
-        for key in 1..=10_000 {
+        let shards: Shards<Long, Until> = Shards::new(4);
+        for key in 1..=10_000u128 {
             let mut shard = shards.write(shards.shard_of(key)).unwrap();
             shard.table().enter(key, Until(10), Millis(0), usize::MAX);
         }

@@ -233,7 +233,7 @@ fn counters_and_bans_survive_a_restart() {
         take(&before, key, per_minute(1), NOW);
     }
     before.ban(Key(3), Duration::from_secs(600), NOW);
-    let bytes = 40 + 5000 * 24 + 32 + 48;
+    let bytes = 40 + 5000 * 16 + 32 + 48;
     assert_eq!(before.snapshot(&path, NOW).unwrap(), Snapshot::Written { bytes });
     assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
     assert_eq!(before.snapshot(&path, NOW).unwrap(), Snapshot::Unchanged);
@@ -299,7 +299,7 @@ fn a_damaged_or_foreign_snapshot_is_set_aside_and_the_server_starts() {
         flaws.push((bytes, Flaw::Damaged));
     }
     let mut newer = whole.clone();
-    newer[11] = 2;
+    newer[11] = 3;
     flaws.push((newer, Flaw::UnknownFormat));
     for (n, (bytes, flaw)) in flaws.into_iter().enumerate() {
         fs::write(&path, &bytes).unwrap();
