@@ -186,7 +186,7 @@ keys! {
     }
     /// Rate limits. A denied request costs nothing.
     limits: Limits = "limits" {
-        /// Most limited keys held in memory (about 120 bytes each). When full, new keys are refused rather than a
+        /// Most limited keys held in memory (about 26 bytes each). When full, new keys are refused rather than a
         /// limited one freed.
         max_keys: Count<1_000, 100_000_000> = "1000000", Restart;
     }
