@@ -19,7 +19,7 @@ use bartizan_core::id::{IdText, RequestId};
 use bartizan_core::net::Proxies;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tower::{Layer, Service};
 
 use crate::answer::{self, REQUEST_ID};
@@ -154,8 +154,10 @@ where
     // The request id comes first, so that whatever goes wrong below can be found again.
     let id = ids.next(clock);
 
-    // With two Hosts a proxy and we could disagree about whom the request is for (RFC 9112 section 3.2).
-    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+    // With two Hosts, or none where HTTP/1.1 demands one, a proxy and we could disagree about whom the request is for
+    // (RFC 9112 section 3.2).
+    let hosts = request.headers().get_all(header::HOST).iter().take(2).count();
+    if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
         return Ok(finish(answer::refuse(Code::HeaderInvalid.into(), id), headers, id));
     }
 

@@ -41,8 +41,10 @@ pub(crate) fn passphrase() -> Secret<String> {
 /// An access token of a user of the tenant `acme`.
 pub(crate) async fn token(engine: &Engine, email: &str) -> String {
     let body = serde_json::json!({ "tenant": "acme", "email": email, "password": passphrase().expose() });
-    let request =
-        Request::post("/v1/login").header("content-type", "application/json").body(Body::from(body.to_string()));
+    let request = Request::post("/v1/login")
+        .header("host", "bells")
+        .header("content-type", "application/json")
+        .body(Body::from(body.to_string()));
     let answer = engine.router().oneshot(request.unwrap()).await.unwrap();
     let tokens: serde_json::Value = serde_json::from_slice(&bytes(answer).await).unwrap();
     tokens["access_token"].as_str().unwrap_or_else(|| panic!("{tokens}")).to_owned()
@@ -84,7 +86,10 @@ async fn a_deadline_answers_408_and_takes_the_open_transaction_back() {
     let trail = engine.operator().audit_tail(None, 100).await.unwrap().len();
 
     for path in ["/hang", "/rename"] {
-        let request = Request::post(path).header("authorization", format!("Bearer {owner}")).body(Body::empty());
+        let request = Request::post(path)
+            .header("host", "bells")
+            .header("authorization", format!("Bearer {owner}"))
+            .body(Body::empty());
         let answer = router.clone().oneshot(request.unwrap()).await.unwrap();
         assert_eq!(answer.status(), 408, "{path}");
         let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();

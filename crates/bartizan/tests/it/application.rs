@@ -142,8 +142,9 @@ impl Caller {
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
-        *request.headers_mut() = self.headers.clone();
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", "bells").body(Body::empty()).unwrap();
+        request.headers_mut().extend(self.headers.clone());
         if let Some(body) = body {
             request.headers_mut().insert("content-type", "application/json".parse().unwrap());
             *request.body_mut() = body.to_string().into();
@@ -434,10 +435,33 @@ async fn a_deadline_answers_408_for_a_handler_and_for_a_body_that_never_ends() {
     drop(member.send("POST", "/wait", None).await.refused(408, "request.timeout"));
     assert_eq!(site.answered("POST", "/wait", "4xx").await, 1);
     let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
-    let request = Request::post("/v1/login").header("content-type", "application/json");
+    let request = Request::post("/v1/login").header("host", "bells").header("content-type", "application/json");
     let request = request.body(Body::from_stream(endless)).unwrap();
     drop(answer(&router, request).await.refused(408, "request.timeout"));
     drop(member.get("/v1/me").await.expect(200));
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_say_whom_it_is_for_is_refused_as_http_1_1_wants() {
+    let site = Site::new().await;
+    let router = site.engine.guard(plain(), bells()).unwrap().with_state(7);
+    let asked = async |version, hosts: &[&str]| {
+        let mut request = Request::get("/bells/big").version(version);
+        for host in hosts {
+            request = request.header("host", *host);
+        }
+        answer(&router, request.body(Body::empty()).unwrap()).await
+    };
+    for hosts in [&[][..], &["a.example", "a.example"]] {
+        let refused = asked(http::Version::HTTP_11, hosts).await.refused(400, "request.header_invalid");
+        assert!(refused.headers.contains_key("x-content-type-options"));
+    }
+    drop(asked(http::Version::HTTP_10, &["a", "b"]).await.refused(400, "request.header_invalid"));
+    for (version, hosts) in
+        [(http::Version::HTTP_11, &["a"][..]), (http::Version::HTTP_10, &[]), (http::Version::HTTP_2, &[])]
+    {
+        assert_ne!(asked(version, hosts).await.status, 400, "{version:?}");
+    }
 }
 
 #[tokio::test]
@@ -445,7 +469,7 @@ async fn the_address_is_the_one_the_listener_tells_in_either_way() {
     let site = Site::with(|settings| settings.limits.address = Rate::per_minute(3, 3)).await;
     let router = site.engine.guard(plain(), bells()).unwrap().with_state(7);
     let ask = async |tell: &dyn Fn(&mut http::Extensions)| {
-        let mut request = Request::get("/bells/big").body(Body::empty()).unwrap();
+        let mut request = Request::get("/bells/big").header("host", "bells").body(Body::empty()).unwrap();
         tell(request.extensions_mut());
         answer(&router, request).await.status
     };

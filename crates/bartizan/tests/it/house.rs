@@ -316,7 +316,8 @@ impl Caller {
     }
 
     fn request(&self, method: Method, path: &str, media: Option<&str>, body: Vec<u8>) -> Request {
-        let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+        let mut request =
+            Request::builder().method(method).uri(path).header("host", "house").body(Body::from(body)).unwrap();
         request.headers_mut().extend(self.headers.clone());
         if let Some(media) = media {
             request.headers_mut().insert("content-type", media.parse().unwrap());
