@@ -115,11 +115,16 @@ impl Operator {
         change.commit(event, line).await
     }
 
-    /// Suspends a tenant: every credential of it ends now. Or lets it work again.
+    /// Suspends a tenant: every credential of it ends now, for good. Or lets it work again, which begins with new logins:
+    /// whoever took a credential while the tenant was suspended, or was the reason for it, has nothing.
     pub async fn set_status(&self, slug: &str, status: words::TenantStatus) -> Result<TenantLine, Failure> {
         let tenant = self.tenant(slug).await?;
         let mut change = self.ground.open(&self.grant(Some(tenant.id)), tenant.id).await?;
-        let epoch = tenants::set_status(&mut change, status, self.ground.now()).await?.ok_or(Code::NotFound)?;
+        let now = self.ground.now();
+        let epoch = tenants::set_status(&mut change, status, now).await?.ok_or(Code::NotFound)?;
+        if status == words::TenantStatus::Suspended {
+            session_rows::end_of_tenant(&mut change, now).await?;
+        }
         let event = match status {
             words::TenantStatus::Suspended => EventKind::TenantSuspended { tenant: tenant.id, epoch },
             words::TenantStatus::Active => EventKind::TenantResumed { tenant: tenant.id },

@@ -185,7 +185,7 @@ async fn a_new_tier_acts_on_the_next_request_of_an_old_token_up_and_down_and_aft
 }
 
 #[tokio::test]
-async fn a_suspended_tenant_comes_back_without_its_old_access_tokens() {
+async fn a_suspended_tenant_comes_back_without_any_of_its_old_credentials() {
     let house = House::new().await;
     let owner = house.tenant("acme").await;
     drop(house.operator().set_status("acme", TenantStatus::Suspended).await.unwrap());
@@ -198,6 +198,7 @@ async fn a_suspended_tenant_comes_back_without_its_old_access_tokens() {
     );
     drop(house.operator().set_status("acme", TenantStatus::Active).await.unwrap());
     drop(owner.caller.get("/v1/whoami").await.expect(401));
+    drop(house.caller().refresh(&owner.refresh).await.refused(401, "auth.refresh_invalid"));
     let again = house.login("acme", "owner@same.example", &passphrase("acme")).await;
     drop(again.caller.get("/v1/me").await.expect(200));
 }

@@ -220,8 +220,8 @@ pub enum TenantVerb {
     },
     /// Suspend a tenant: nobody of it is let in from the next request on
     #[command(
-        after_help = "Example:\n  bartizan tenant suspend acme\n\nNothing is deleted; `tenant resume` undoes it. \
-        Access tokens issued before stay ended."
+        after_help = "Example:\n  bartizan tenant suspend acme\n\nNothing is deleted, and `tenant resume` lets it \
+        work again. Sessions from before stay ended: everybody logs in anew."
     )]
     Suspend {
         /// The tenant

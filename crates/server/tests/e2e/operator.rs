@@ -60,6 +60,7 @@ async fn a_tenant_he_suspends_is_out_on_the_next_request_until_he_lets_it_work_a
     drop(other.client.get("/v1/whoami").await.expect(200));
     drop(server.operate(&["tenant", "resume", "globex"]).await.success());
     drop(user.client.get("/v1/whoami").await.problem(401));
+    drop(server.client().post("/v1/token/refresh", json!({ "refresh_token": user.refresh })).await.problem(401));
     let again = server.login("globex", "owner@globex.example", &passphrase("globex")).await;
     drop(again.client.get("/v1/whoami").await.expect(200));
 }

@@ -55,6 +55,7 @@ statements! {
     scoped END = "UPDATE sessions SET ended_at = $3 WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL";
     scoped END_ALL = "UPDATE sessions SET ended_at = $4 WHERE tenant_id = $1 AND user_id = $2 AND id <> $3 \
         AND ended_at IS NULL RETURNING id";
+    scoped END_OF_TENANT = "UPDATE sessions SET ended_at = $2 WHERE tenant_id = $1 AND ended_at IS NULL";
     platform("time ends sessions of every tenant") @quiet PRUNE = "DELETE FROM sessions WHERE (tenant_id, id) IN \
         (SELECT tenant_id, id FROM sessions WHERE absolute_expires_at <= $1 LIMIT $2)";
 }
@@ -135,6 +136,11 @@ pub async fn end_all(
     let keep = keep.map_or_else(String::new, |id| id.to_string());
     let ended = tx.rows::<(SessionId,)>(END_ALL, args![user, keep, now]).await?;
     Ok(ended.into_iter().map(|(id,)| id).collect())
+}
+
+/// Ends every session of the tenant; says how many.
+pub async fn end_of_tenant(tx: &mut Tx, now: Millis) -> Result<u64, StoreError> {
+    tx.run(END_OF_TENANT, args![now]).await
 }
 
 /// Removes sessions past their absolute end, with their refresh tokens.
