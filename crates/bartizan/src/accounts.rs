@@ -1,5 +1,7 @@
 //! Becoming somebody: sign-up, login, oneself, one's password.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use bartizan_core::action::{ChangePassword, ReadSelf};
 use bartizan_core::audit::{Actor, EventKind, PasswordChanged};
 use bartizan_core::cipher::FieldRef;
@@ -94,7 +96,7 @@ impl Accounts {
             return self.signed_up_before(grant, &taken).await;
         }
         self.limits.charge_sign_up(grant.origin.ip)?;
-        let hash = self.hash(password).await?;
+        let hash = self.hash(grant, password).await?;
         let now = self.ground.now();
         let (tenant, user) = (TenantId::new(now, random()?), UserId::new(now, random()?));
         let minted = self.ground.vault.mint(tenant, now)?;
@@ -175,7 +177,7 @@ impl Accounts {
         device: &str,
     ) -> Result<Entry, Failure> {
         let record = found.as_ref().map(|found| found.user.password_hash.expose().as_str());
-        let verdict = match self.compare(password, record, charge).await {
+        let verdict = match self.compare(grant, password, record, charge).await {
             Err(Failure::Fault(cause)) => {
                 // A damaged record or a lost pepper is ours to mend; the answer must not tell that this user exists.
                 tracing::error!(%cause, "a password could not be compared");
@@ -198,8 +200,14 @@ impl Accounts {
     }
 
     /// Compares a password with a record. A full queue says nothing about the password and gives the charge back.
-    async fn compare(&self, password: &Password, record: Option<&str>, charge: &Charge) -> Result<Verified, Failure> {
-        self.hashing.verify(password.expose(), record).await.map_err(|cause| {
+    async fn compare(
+        &self,
+        grant: &Grant,
+        password: &Password,
+        record: Option<&str>,
+        charge: &Charge,
+    ) -> Result<Verified, Failure> {
+        self.hashing_for(grant).verify(password.expose(), record).await.map_err(|cause| {
             if matches!(cause, HashingError::Busy { .. }) {
                 self.limits.refund_login(charge);
             }
@@ -216,7 +224,7 @@ impl Accounts {
         device: &str,
     ) -> Result<Entry, Failure> {
         let outdated = verdict == Verified::Right(Rehash::Needed);
-        let rehashed = if outdated { Some(self.hash(password).await?) } else { None };
+        let rehashed = if outdated { Some(self.hash(grant, password).await?) } else { None };
         self.begin_session(grant, found, rehashed, device).await
     }
 
@@ -262,12 +270,12 @@ impl Accounts {
         let attempt = Attempt { tenant: &tenant, account: &email, ip: grant.origin.ip, device };
         let charge = self.limits.charge_login(&attempt)?;
         let record = user.password_hash.expose().as_str();
-        if self.compare(&current, Some(record), &charge).await? == Verified::Wrong {
+        if self.compare(grant, &current, Some(record), &charge).await? == Verified::Wrong {
             self.login_failed(grant, Some(who.tenant), &charge).await?;
             return Err(Code::PasswordWrong.into());
         }
         self.limits.refund_login(&charge);
-        let hash = self.hash(new).await?;
+        let hash = self.hash(grant, new).await?;
         let now = self.ground.now();
         let Begun::New(mut change) = self.ground.change(&permit).await? else { return Ok(()) };
         // Whoever was compared with must still be in place: of two changes from one password only one is made.
@@ -302,8 +310,17 @@ impl Accounts {
     }
 
     /// The hash of a password that was checked.
-    pub(crate) async fn hash(&self, password: &Password) -> Result<Secret<String>, Failure> {
-        Ok(Secret::new(self.hashing.hash(password.expose()).await?.to_string()))
+    pub(crate) async fn hash(&self, grant: &Grant, password: &Password) -> Result<Secret<String>, Failure> {
+        Ok(Secret::new(self.hashing_for(grant).hash(password.expose()).await?.to_string()))
+    }
+
+    /// The pool, within the share of the network that asks. Where no listener said who is connected, all have one share;
+    /// the operator has no bounds but the pool's.
+    fn hashing_for(&self, grant: &Grant) -> HashingPool {
+        match (grant.origin.ip, &grant.actor) {
+            (None, Actor::Operator | Actor::System { .. }) => self.hashing.clone(),
+            (ip, _) => self.hashing.for_client(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
+        }
     }
 
     async fn tenant(&self, slug: &str) -> Result<Option<TenantRow>, Failure> {

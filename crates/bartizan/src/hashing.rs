@@ -1,7 +1,8 @@
 //! Password hashing that cannot exhaust the machine.
 //!
 //! Every hash takes 64 MiB and a good part of a second of one core. [`HashingPool`] runs at most `workers` at once and
-//! lets at most `queue` wait; who comes then is told to come again. Requests are served in the order in which they came.
+//! lets at most `queue` wait; who comes then is told to come again. Requests are served in the order in which they came,
+//! but no network holds more than an eighth of the places: see [`HashingPool::for_client`].
 //!
 //! 1. A request that goes away while it waits gives its place back at once. One that goes away while its hash runs does
 //!    not: the work goes on, so its worker stays taken until it is done.
@@ -12,7 +13,10 @@
 //! **Caveat.** A record made at an older, cheaper cost is compared faster than the decoy until its owner's next login
 //! renews it.
 
+mod share;
+
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,10 +30,14 @@ use bartizan_core::secret::Secret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+use share::{Share, Shares};
+
 /// A pool of password hashers. Needs a Tokio runtime; clones share the pool.
 #[derive(Clone)]
 pub struct HashingPool {
     shared: Arc<Shared>,
+    /// Whose share the hashes are taken from; `None` for nobody's.
+    client: Option<IpAddr>,
 }
 
 struct Shared {
@@ -41,6 +49,8 @@ struct Shared {
     places: Arc<Semaphore>,
     /// One permit for each request that runs. Fair: first come, first served.
     workers: Arc<Semaphore>,
+    /// Who holds how many of the places.
+    shares: Arc<Shares>,
     sizes: Sizes,
     /// Memory for the next hash, while there is a next one.
     spare: Mutex<Vec<Memory>>,
@@ -114,12 +124,14 @@ impl HashingPool {
         let workers = workers.clamp(1, Semaphore::MAX_PERMITS / 2);
         let queue = queue.min(Semaphore::MAX_PERMITS / 2);
         Ok(Self {
+            client: None,
             shared: Arc::new(Shared {
                 cost,
                 peppers,
                 decoy,
                 places: Arc::new(Semaphore::new(workers + queue)),
                 workers: Arc::new(Semaphore::new(workers)),
+                shares: Arc::new(Shares::of(workers + queue)),
                 sizes: Sizes { workers, queue },
                 spare: Mutex::default(),
                 computed: AtomicU64::new(0),
@@ -129,10 +141,18 @@ impl HashingPool {
         })
     }
 
+    /// The same pool for what the client at `ip` asks for. At once its network, an IPv4 address or an IPv6 /64, holds at
+    /// most an eighth of the places, a /48 a quarter, and at least one; beyond that it is [`HashingError::Busy`], while
+    /// others are served.
+    #[must_use]
+    pub fn for_client(&self, ip: IpAddr) -> Self {
+        Self { shared: Arc::clone(&self.shared), client: Some(ip) }
+    }
+
     /// Hashes `password` for storage.
     ///
     /// # Errors
-    /// [`HashingError::Busy`] when the queue is full, at once; otherwise our fault.
+    /// [`HashingError::Busy`] when the queue or the network's share of it is full, at once; otherwise our fault.
     pub async fn hash(&self, password: &str) -> Result<PasswordRecord, HashingError> {
         let salt: [u8; SALT_LEN] = random()?;
         self.run(password, move |shared, password, memory| {
@@ -182,8 +202,8 @@ impl HashingPool {
         F: FnOnce(&Shared, &str, &mut Memory) -> Result<T, HashingError> + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        // Both permits live in this future while it waits, and in the work while it runs: dropped with either.
-        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+        // All permits live in this future while it waits, and in the work while it runs: dropped with either.
+        let Some(place) = shared.place(self.client) else {
             shared.refused.fetch_add(1, Ordering::Relaxed);
             return Err(HashingError::Busy { retry_after: shared.retry_after() });
         };
@@ -195,11 +215,22 @@ impl HashingPool {
     }
 }
 
+/// A place in the pool, and what it takes of its network's share.
+type Place = (OwnedSemaphorePermit, Option<Share>);
+
 impl Shared {
+    fn place(&self, client: Option<IpAddr>) -> Option<Place> {
+        let share = match client {
+            Some(ip) => Some(self.shares.take(ip)?),
+            None => None,
+        };
+        Some((Arc::clone(&self.places).try_acquire_owned().ok()?, share))
+    }
+
     fn work<T>(
         &self,
         password: &Secret<String>,
-        permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+        permits: (OwnedSemaphorePermit, Place),
         work: impl FnOnce(&Shared, &str, &mut Memory) -> Result<T, HashingError>,
     ) -> Result<T, HashingError> {
         let started = Instant::now();
@@ -369,6 +400,31 @@ mod tests {
         assert_eq!(first.await, Ok(Verified::Wrong));
         assert_eq!(second.await, Ok(Verified::Wrong));
         assert_eq!(pool.load(), HashingLoad { running: 0, waiting: 0, computed: 2, refused: 1 });
+    }
+
+    #[tokio::test]
+    async fn one_network_holds_an_eighth_of_the_places_and_others_are_served_meanwhile() {
+        let pool = pool(1, 15);
+        let worker = Arc::clone(&pool.shared.workers).try_acquire_owned().unwrap();
+        let (flood, other) = (pool.for_client([192, 0, 2, 1].into()), pool.for_client([192, 0, 2, 2].into()));
+        let mut first = Box::pin(flood.verify(PASSWORD, None));
+        let mut second = Box::pin(flood.verify(PASSWORD, None));
+        assert!(poll_once(first.as_mut()).is_pending() && poll_once(second.as_mut()).is_pending());
+        let refusal = Refusal::from(flood.verify(PASSWORD, None).await.unwrap_err());
+        assert_eq!(refusal.code, Code::Busy);
+        assert!(refusal.retry_after >= Some(Duration::from_secs(1)));
+        assert_eq!(pool.load().refused, 1);
+        let mut served = Box::pin(other.verify(PASSWORD, None));
+        assert!(poll_once(served.as_mut()).is_pending());
+        // Who leaves gives his part of the share back.
+        drop(first);
+        let mut third = Box::pin(flood.verify(PASSWORD, None));
+        assert!(poll_once(third.as_mut()).is_pending());
+        drop(worker);
+        for waiting in [second, served, third] {
+            assert_eq!(waiting.await, Ok(Verified::Wrong));
+        }
+        assert!(flood.verify(PASSWORD, None).await.is_ok());
     }
 
     #[tokio::test]

@@ -129,7 +129,7 @@ impl Users {
             None => NewPassword::parse(one_time.as_deref().unwrap_or_default())
                 .map_err(|_| Failure::fault("a generated password was refused"))?,
         };
-        let hash = self.accounts.hash(password.password()).await?;
+        let hash = self.accounts.hash(permit.grant(), password.password()).await?;
         let now = self.ground.now();
         let id = UserId::new(now, random()?);
         let mut change = match self.ground.change(&permit).await? {

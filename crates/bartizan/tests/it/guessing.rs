@@ -264,6 +264,31 @@ async fn a_full_hashing_queue_costs_nobody_an_attempt() {
 }
 
 #[tokio::test]
+async fn a_flood_of_logins_from_one_network_fills_its_share_and_nobody_elses() {
+    let house = House::with(|settings| {
+        (settings.password.workers, settings.password.queue) = (1, 15);
+        settings.password.memory_kib = 4 * 1024;
+    })
+    .await;
+    drop(house.tenant("acme").await);
+    let (mut flood, mut others) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+    for _ in 0..40 {
+        let caller = house.caller().from("198.51.100.1");
+        flood.spawn(async move { caller.try_login("acme", EMAIL, "wrong").await });
+    }
+    for n in 0..10 {
+        let caller = house.caller().from(&format!("203.0.113.{n}"));
+        others.spawn(async move { caller.try_login("acme", EMAIL, &passphrase("acme")).await });
+    }
+    for answer in others.join_all().await {
+        drop(answer.expect(200));
+    }
+    let busy: Vec<_> = flood.join_all().await.into_iter().filter(|answer| answer.status == 503).collect();
+    assert!(!busy.is_empty(), "the share was never full");
+    assert!(busy.iter().all(|answer| wait(answer) >= Duration::from_secs(1)));
+}
+
+#[tokio::test]
 async fn a_record_of_old_parameters_is_renewed_at_the_next_login() {
     let mut house = House::new().await;
     drop(house.tenant("acme").await);
