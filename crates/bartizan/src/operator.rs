@@ -32,6 +32,9 @@ use crate::sessions::{SessionView, view as session_view};
 use crate::upkeep;
 use crate::users::{NewUser, UserPatch, UserStatus, UserView, Users};
 
+/// How the trail names whoever speaks to the socket.
+const OPERATOR: &str = "operator";
+
 /// Most rows of one listing.
 const MOST: u32 = 10_000;
 
@@ -231,7 +234,8 @@ impl Operator {
         upkeep::load_blocks(&self.ground, &self.blocked).await
     }
 
-    /// Rows of the whole trail: those after `after`, or the newest.
+    /// Rows of the whole trail: those after `after`, or the newest. The reading is itself recorded, unless it showed
+    /// nothing or only such readings: who follows the trail would never come to its end.
     pub async fn audit_tail(&self, after: Option<u64>, limit: u32) -> Result<Vec<EventLine>, Failure> {
         let mut reader = self.ground.read_platform("the operator follows the whole trail").await?;
         let limit = limit.min(MOST);
@@ -239,6 +243,11 @@ impl Operator {
             Some(after) => audit::since(&mut reader, i64::try_from(after).unwrap_or(i64::MAX), limit).await?,
             None => audit::newest(&mut reader, limit).await?,
         };
+        drop(reader);
+        let read = EventKind::AuditRead { rows: rows.len() };
+        if rows.iter().any(|row| row.action != read.action() || row.actor_type != OPERATOR) {
+            self.ground.record(&self.grant(None), read).await?;
+        }
         Ok(rows.into_iter().map(event_line).collect())
     }
 

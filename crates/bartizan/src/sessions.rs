@@ -278,7 +278,9 @@ impl Sessions {
                 ..Introspection::default()
             }));
         }
-        let Ok(who) = self.authenticator.check(token.expose(), now) else { return Ok(Introspection::default()) };
+        let Ok((who, claims)) = self.authenticator.inspect(token.expose(), now) else {
+            return Ok(Introspection::default());
+        };
         if who.tenant != tenant {
             return Ok(Introspection::default());
         }
@@ -291,7 +293,7 @@ impl Sessions {
             sub: Some(who.user),
             jti: Some(who.token),
             exp: Some(who.expires.seconds()),
-            iat: None,
+            iat: Some(claims.iat.seconds()),
             tenant: Some(who.tenant),
             session: Some(who.session),
             role: Some(who.role),

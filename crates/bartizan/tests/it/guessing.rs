@@ -124,10 +124,14 @@ async fn every_reason_of_a_failed_login_gives_one_answer_at_one_price() {
         }
     }
     assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:#?}");
-    // What a login writes is the same too: one row, wherever a tenant is known, that names nobody.
+    // What a login writes is the same too: one row, wherever a tenant is known, that names whoever exists.
     let rows: Vec<Value> = crate::house::all(&owner.caller, "/v1/audit?action=login.failed").await;
     assert_eq!(rows.len(), 8);
-    assert!(rows.iter().all(|row| row["targets"] == json!([]) && row["details"] == json!({ "reason": "credentials" })));
+    assert!(rows.iter().all(|row| row["details"] == json!({ "reason": "credentials" })));
+    let (owner, disabled) = (json!([owner.user]), json!([disabled.user]));
+    let named: Vec<&Value> = rows.iter().map(|row| &row["targets"]).collect();
+    let nobody = json!([]);
+    assert_eq!(named, [&owner, &owner, &nobody, &nobody, &disabled, &disabled, &disabled, &disabled]);
 }
 
 /// While the only place for a hash is taken, everybody who needs one is told so: a reason that were known without one

@@ -113,6 +113,27 @@ async fn every_read_leaves_nothing_but_the_reading_of_the_trail() {
 }
 
 #[tokio::test]
+async fn the_operator_reads_the_trail_and_is_written_down_once_for_what_is_new() {
+    let house = House::new().await;
+    drop(house.tenant("acme").await);
+    let readings = async || {
+        let sql = "SELECT details FROM audit WHERE action = 'audit.read' AND actor_type = 'operator' ORDER BY seq";
+        house.rows::<(String,)>(sql).await.into_iter().map(|(details,)| details).collect::<Vec<_>>()
+    };
+    let last = async || house.number("SELECT MAX(seq) FROM audit").await.unsigned_abs();
+    assert_eq!(house.operator().audit_tail(None, 2).await.unwrap().len(), 2);
+    assert_eq!(readings().await, ["{\"rows\":2}"]);
+    // Whoever follows sees his own reading, and after that nothing.
+    let seen = last().await;
+    assert_eq!(house.operator().audit_tail(Some(seen - 1), 10).await.unwrap().len(), 1);
+    assert!(house.operator().audit_tail(Some(seen), 10).await.unwrap().is_empty());
+    assert_eq!((readings().await.len(), last().await), (1, seen));
+    drop(house.login("acme", "owner@same.example", &passphrase("acme")).await);
+    assert_eq!(house.operator().audit_tail(Some(seen), 10).await.unwrap().len(), 1);
+    assert_eq!(readings().await.len(), 2);
+}
+
+#[tokio::test]
 async fn what_a_role_may_not_is_refused_on_every_row_and_written_down() {
     let mut house = House::new().await;
     let owner = house.tenant("acme").await;

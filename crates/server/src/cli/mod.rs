@@ -329,7 +329,7 @@ pub enum AuditVerb {
     /// Print the newest events, oldest first
     #[command(
         after_help = "Examples:\n  bartizan audit tail --follow\n  bartizan audit tail --limit 1000 --json | grep \
-        '\"login.failed\"'\n\nWith --json one event a line. Reading it here, unlike by GET /v1/audit, leaves no row."
+        '\"login.failed\"'\n\nWith --json one event a line. Reading it leaves a row of its own, `audit.read`."
     )]
     Tail {
         /// Go on printing what happens
