@@ -56,7 +56,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct StartError(String);
 
 impl StartError {
-    fn new(sentence: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(sentence: impl std::fmt::Display) -> Self {
         Self(sentence.to_string())
     }
 }
@@ -311,7 +311,8 @@ async fn check_time(db: &Db, clock: &Clock) -> Result<(), StartError> {
     if back > upkeep::KEPT {
         return Err(StartError::new(format!(
             "the system clock shows {}, but this database has already seen {seen}: set the clock (NTP) and start again; \
-             with a clock so far back, revoked tokens could be accepted",
+             with a clock so far back, revoked tokens could be accepted. If this clock is right and an earlier one was \
+             ahead: bartizan doctor --accept-clock",
             clock.now()
         )));
     }

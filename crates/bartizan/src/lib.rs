@@ -17,6 +17,7 @@ pub mod guard;
 pub mod hashing;
 mod limits;
 pub mod metrics;
+pub mod noted_time;
 pub mod operator;
 mod paging;
 mod refusals;
