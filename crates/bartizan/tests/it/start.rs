@@ -7,7 +7,7 @@ use bartizan::clock::Clock;
 use bartizan::noted_time::{self, Accepted};
 use bartizan::settings::Rate;
 use bartizan_core::time::Millis;
-use bartizan_keys::{FileKeyring, SecretSource};
+use bartizan_keys::{FileKeyring, KeyProvider as _, SecretSource};
 
 use crate::house::{BUILT, House, passphrase};
 
@@ -122,6 +122,31 @@ async fn under_another_root_key_it_refuses_and_says_which_one_is_missing() {
     std::fs::copy(&kept, &mine).unwrap();
     house.start().await.unwrap();
     assert_eq!(owner.caller.get("/v1/me").await.expect(200).text("/email"), "owner@same.example");
+}
+
+#[tokio::test]
+async fn counters_and_failed_logins_outlive_a_change_of_the_root_key() {
+    let few = Rate { count: 2, period: HOUR, burst: 2 };
+    let mut house = House::with(|settings| {
+        (settings.limits.login_account_network, settings.limits.address) =
+            (few, Rate { count: 8, period: HOUR, burst: 8 });
+    })
+    .await;
+    drop(house.tenant("acme").await);
+    let neighbour = house.caller().from("203.0.113.9");
+    for _ in 0..2 {
+        drop(neighbour.try_login("acme", "owner@same.example", "wrong").await.expect(401));
+    }
+    while house.caller().get("/v1/whoami").await.status != 429 {}
+    house.stop().await;
+    let id = FileKeyring::open(&house.settings.secrets).unwrap().kek_id().to_owned();
+    let secrets = house.path().join("secrets");
+    std::fs::rename(secrets.join("root.key"), secrets.join(format!("root.{id}.key"))).unwrap();
+    FileKeyring::create(&house.settings.secrets).unwrap();
+    house.start().await.unwrap();
+    assert_ne!(FileKeyring::open(&house.settings.secrets).unwrap().kek_id(), id);
+    drop(house.caller().get("/v1/whoami").await.expect(429));
+    drop(neighbour.try_login("acme", "owner@same.example", &passphrase("acme")).await.expect(429));
 }
 
 #[tokio::test]
