@@ -1,0 +1,4 @@
+//! What many nodes share.
+
+#[cfg(test)]
+mod models;
