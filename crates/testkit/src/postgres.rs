@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::DEADLINE;
@@ -145,11 +145,13 @@ impl PostgresServer {
     /// Kills the server and all its processes at once, as a loss of power would.
     pub fn kill(&mut self) {
         let Some(mut postmaster) = self.postmaster.take() else { return };
+        // Stopped first, so that it makes no more children while they are counted.
+        signal(&[pid(postmaster.id())], Signal::STOP);
         let all = family(postmaster.id());
         signal(&all, Signal::KILL);
         let _ = postmaster.wait();
         let deadline = Instant::now() + DEADLINE;
-        while all.iter().any(|pid| test_kill_process(*pid).is_ok()) {
+        while all.iter().any(|pid| runs(*pid)) {
             assert!(Instant::now() < deadline, "a killed process stays");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -177,17 +179,16 @@ impl PostgresServer {
 
     /// Freezes all its processes: connections stay open, nobody answers.
     pub fn pause(&self) {
-        self.signal_all(Signal::STOP);
+        if let Some(postmaster) = &self.postmaster {
+            signal(&[pid(postmaster.id())], Signal::STOP);
+            signal(&family(postmaster.id()), Signal::STOP);
+        }
     }
 
     /// Lets them go on.
     pub fn resume(&self) {
-        self.signal_all(Signal::CONT);
-    }
-
-    fn signal_all(&self, what: Signal) {
         if let Some(postmaster) = &self.postmaster {
-            signal(&family(postmaster.id()), what);
+            signal(&family(postmaster.id()), Signal::CONT);
         }
     }
 
@@ -352,6 +353,12 @@ fn family(parent: u32) -> Vec<Pid> {
         }
     }
     all
+}
+
+/// Whether the process is there and more than a corpse that nobody has collected yet.
+fn runs(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn signal(all: &[Pid], what: Signal) {

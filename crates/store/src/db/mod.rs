@@ -23,8 +23,6 @@ pub use tx::{Committed, Tx};
 pub use upkeep::{InForce, Pruned};
 
 use crate::error::StoreError;
-#[cfg(doc)]
-use crate::error::StoreErrorKind;
 use crate::scope::{PlatformScope, Scope};
 use conn::Trace;
 use turn::Turn;
@@ -76,7 +74,7 @@ impl Db {
     /// is spoken to in the clear, any other only with its certificate verified.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Locked`] when another server runs on the file, `Newer`, `Corrupt`, `ReadOnly`, `Full`, `Url`,
+    /// [`Locked`](crate::StoreErrorKind::Locked) when another server runs on the file, `Newer`, `Corrupt`, `ReadOnly`, `Full`, `Url`,
     /// `Unreachable`, `Access`, `Outdated`, `Io`; each with a sentence that says what to do and shows no password.
     pub async fn open(url: &str, data_dir: &Path) -> Result<Db, StoreError> {
         Self::open_with(url, data_dir, &DbOptions::default()).await
@@ -109,7 +107,7 @@ impl Db {
         Ok(Reader(Conn::new(scope.clone(), self.reading().await?, self.trace())))
     }
 
-    /// Begins a change inside the tenant. Waits for its turn, at most five seconds ([`StoreErrorKind::Busy`]).
+    /// Begins a change inside the tenant. Waits for its turn, at most five seconds ([`Busy`](crate::StoreErrorKind::Busy)).
     /// From here to `commit`, do nothing slow: all other changes of the tenant, on SQLite all other changes, wait; and
     /// PostgreSQL ends a change that does nothing for five seconds.
     pub async fn change(&self, scope: &Scope) -> Result<Tx<Scope>, StoreError> {
@@ -169,7 +167,7 @@ impl Db {
     /// keeps what it promised through a loss of power. For `doctor`.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Corrupt`] with the first finding.
+    /// [`Corrupt`](crate::StoreErrorKind::Corrupt) with the first finding.
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => sqlite.check().await,
@@ -186,7 +184,7 @@ impl Db {
     }
 
     /// Closes in good order: waits for what runs, then empties the write-ahead log into the file. Afterwards every
-    /// call fails with [`StoreErrorKind::Closed`].
+    /// call fails with [`Closed`](crate::StoreErrorKind::Closed).
     pub async fn close(&self) {
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => {

@@ -6,6 +6,7 @@ use bartizan_core::principal::Tier;
 use bartizan_core::time::Millis;
 
 use super::*;
+use crate::error::StoreErrorKind;
 use crate::queries::{meta, tenants};
 
 const NOW: Millis = Millis(1_800_000_000_000);
