@@ -22,12 +22,14 @@
 
 mod client;
 mod jwt;
+mod postgres;
 mod program;
 mod raw;
 mod server;
 
 pub use client::{Answer, Client};
 pub use jwt::{claims, header, tampered};
+pub use postgres::PostgresServer;
 pub use program::{Finished, run};
 pub use raw::raw;
 pub use server::{Home, Launch, Server, Session, passphrase};
