@@ -10,6 +10,7 @@ pub mod db;
 pub mod error;
 mod queries;
 pub mod scope;
+pub mod shared;
 pub mod sql;
 pub mod state;
 pub mod value;
