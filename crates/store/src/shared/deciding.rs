@@ -20,8 +20,14 @@ impl Inner {
         if parts.is_empty() {
             return Ok(ruled(Admission::Admitted, Decided::Node));
         }
-        let answers = join_all(parts.iter().map(|part| self.ask(request, part))).await;
-        self.weigh(request, &parts, answers).await
+        let sent = Instant::now();
+        let answers = {
+            let request = &*request;
+            join_all(parts.iter().map(|part| self.ask(request, part))).await
+        };
+        // The caller's clock may be a test's, so the time that passed is added to it.
+        let received = request.mono + sent.elapsed();
+        self.weigh(request, &parts, answers, received).await
     }
 
     /// A refusal that needs no asking, counted towards the next ban.
@@ -63,7 +69,6 @@ impl Inner {
 
     /// Pays from leases what they can pay, and chooses which hot keys to fetch a lease for.
     fn lease(&self, request: &mut Request) {
-        // Counted one by one on a cluster, where a refusal elsewhere gives back: see there why it must not be leased.
         if !self.leases || request.cost == 0 {
             return;
         }
@@ -88,10 +93,8 @@ impl Inner {
                         return (Leased::Fetches(more), None);
                     }
                 }
-                match lease {
-                    Some(lease) if lease.spend(cost, mono) => (Leased::Yes, Some(lease.decision(mono))),
-                    _ => (Leased::No, None),
-                }
+                let paid = lease.and_then(|lease| lease.spend(cost, mono).then(|| lease.decision(mono)));
+                (if paid.is_some() { Leased::Yes } else { Leased::No }, paid)
             });
             let Some((leased, decision)) = found else { continue };
             line.leased = leased;
@@ -116,11 +119,8 @@ impl Inner {
         request: &mut Request,
         parts: &[Part],
         answers: Vec<Result<Taken, Unavailable>>,
+        received: Instant,
     ) -> Result<Ruled, Away> {
-        let received = Instant::now();
-        // The caller's clock may be a test's, so the time that passed is added to it.
-        let waited = received.saturating_duration_since(self.start + request.mono.saturating_duration_since(self.start));
-        let received = request.mono + waited;
         let (mut sequence, mut over, mut banned, mut began) = (None, false, None, None);
         for (part, taken) in parts.iter().zip(&answers).filter_map(|(part, answer)| Some((part, answer.as_ref().ok()?))) {
             self.tell_time(taken.now, received);
@@ -129,8 +129,8 @@ impl Inner {
             match taken.said {
                 Said::Taken => {}
                 Said::Over => over = true,
-                Said::Banned { until } => banned = banned.or(Some((until, taken.now))),
-                Said::BanBegan { until } => (over, began) = (true, Some((until, taken.now))),
+                Said::Banned { until, .. } => banned = banned.or(Some((until, taken.now))),
+                Said::BanBegan { until, .. } => (over, began) = (true, Some((until, taken.now))),
             }
         }
         let sequence = sequence.map(|held| self.sequence(held));
@@ -206,11 +206,10 @@ impl Inner {
         }
         for (part, answer) in parts.iter().zip(answers) {
             let Ok(taken) = answer else { continue };
-            if let Said::Banned { until } | Said::BanBegan { until } = taken.said {
-                // Which of several it is, the script does not say; on a cluster there is one a call.
-                for who in self.banned_whos(request, part, taken) {
-                    self.hear_of_ban(who, until, received);
-                }
+            if let Said::Banned { until, who } | Said::BanBegan { until, who } = taken.said
+                && let Some(who) = part.whos.get(who).and_then(|place| request.whos.get(*place))
+            {
+                self.hear_of_ban(*who, until, received);
             }
             for line in part.lines.iter().filter_map(|place| request.lines.get(*place)) {
                 let denial = match line.ask.limit.decision.verdict {
@@ -225,17 +224,6 @@ impl Inner {
                 };
                 self.known.with(line.ask.key, |known| (known.seen, known.denial) = (line.after, denial));
             }
-        }
-    }
-
-    /// Whose ban an answer speaks of.
-    fn banned_whos(&self, request: &Request, part: &Part, taken: &Taken) -> Vec<Key> {
-        match taken.said {
-            Said::BanBegan { .. } => request.refused_who().into_iter().collect(),
-            _ => match part.whos.as_slice() {
-                [only] => request.whos.get(*only).copied().into_iter().collect(),
-                _ => Vec::new(),
-            },
         }
     }
 
@@ -263,7 +251,7 @@ impl Inner {
         let refused = request.refused_who().filter(|_| {
             self.link.is_cluster() && ruled.decided == Decided::Store && matches!(ruled.admission, Admission::Limited { .. })
         });
-        let (_, began) = futures_util::join!(self.give_back(&back), async {
+        let (_, began) = tokio::join!(self.give_back(&back), async {
             match refused {
                 Some(who) => self.refuse(who, 1, request.now, received).await,
                 None => None,

@@ -245,7 +245,6 @@ pub struct SharedState(Arc<Inner>);
 
 struct Inner {
     link: Link,
-    keys: KeyMaker,
     names: Names,
     node: String,
     least_nodes: u32,
@@ -268,10 +267,9 @@ struct Inner {
 
 impl SharedState {
     /// Over a link. Asks nothing yet.
-    pub fn new(link: Link, keys: KeyMaker, local_keys: KeyMaker, options: SharedOptions) -> Self {
+    pub fn new(link: Link, keys: KeyMaker, options: SharedOptions) -> Self {
         Self(Arc::new(Inner {
             link,
-            keys,
             names: Names(options.prefix),
             node: options.node,
             least_nodes: options.least_nodes.max(1),
@@ -279,7 +277,7 @@ impl SharedState {
             leases: options.leases,
             bans: RwLock::new(options.bans),
             known: Node::new(options.max_keys / 8),
-            local: EmbeddedState::new(options.max_keys, options.bans, local_keys),
+            local: EmbeddedState::new(options.max_keys, options.bans, keys),
             start: Instant::now(),
             clock: AtomicI64::new(UNKNOWN),
             sequence: AtomicU64::new(0),
@@ -292,7 +290,7 @@ impl SharedState {
 
     /// Makes the keys of limits and bans.
     pub fn keys(&self) -> &KeyMaker {
-        &self.0.keys
+        self.0.local.keys()
     }
 
     /// Refuses whoever is banned; else takes `cost` from every limit of every group or from none. One round trip, or none

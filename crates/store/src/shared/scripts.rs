@@ -106,8 +106,9 @@ pub(super) struct Held {
 pub(super) enum Said {
     Taken,
     Over,
-    Banned { until: Millis },
-    BanBegan { until: Millis },
+    /// `who` is the place of a group of the call, from zero.
+    Banned { until: Millis, who: usize },
+    BanBegan { until: Millis, who: usize },
 }
 
 /// What [`TAKE`] answers.
@@ -126,17 +127,17 @@ pub(super) fn taken(answer: Value, limits: usize, groups: usize) -> Result<Taken
     let mut values = values.into_iter();
     let before = values.by_ref().take(limits).map(|value| tat(&value)).collect::<Result<Vec<_>, _>>()?;
     let rest: Vec<Value> = values.skip(groups).collect();
-    let (sequence, now, code, until) = match rest.as_slice() {
-        [now, code, until] => (None, now, code, until),
-        [sequence, now, code, until] => (held(sequence)?, now, code, until),
+    let (sequence, now, code, until, who) = match rest.as_slice() {
+        [now, code, until, who] => (None, now, code, until, who),
+        [sequence, now, code, until, who] => (held(sequence)?, now, code, until, who),
         _ => return Err(foreign("a list of another length")),
     };
-    let until = moment(until)?;
+    let (until, who) = (moment(until)?, usize::try_from(number(who)?.saturating_sub(1)).unwrap_or(usize::MAX));
     let said = match number(code)? {
         0 => Said::Taken,
         1 => Said::Over,
-        2 => Said::Banned { until },
-        3 => Said::BanBegan { until },
+        2 => Said::Banned { until, who },
+        3 => Said::BanBegan { until, who },
         _ => return Err(foreign("an unknown verdict")),
     };
     Ok(Taken { before, sequence, now: moment(now)?, said })

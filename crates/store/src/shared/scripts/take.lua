@@ -4,7 +4,7 @@
 -- ARGV  doubles in one string: limits, groups, then the ban policy (drain, unit, capacity, first; drain 0: no bans),
 --       then for each limit drain, unit, capacity, least, most (ticks) and the place of its group
 -- Back  what each key held before, then the store's milliseconds, then 0 taken, 1 over a limit, 2 banned, 3 a ban
---       began with this call; then until when
+--       began with this call; then until when, and the place of the group that is banned
 --
 -- `most` above `least` is a lease: as many whole units as there is room for. A script runs alone, so nothing comes
 -- between the reading and the writing. A refused call writes nothing, but for two things: the refusal in the ban record,
@@ -24,7 +24,7 @@ for group = limits + 1, limits + groups do
         local rest = string.sub(text, string.find(text, ' ', 1, true))
         redis.call('SET', KEYS[group], untl .. rest, 'PX', 120000000)
       end
-      seen[size + 1], seen[size + 2], seen[size + 3] = now, 2, untl
+      seen[size + 1], seen[size + 2], seen[size + 3], seen[size + 4] = now, 2, untl, group - limits
       return seen
     end
   end
@@ -52,7 +52,7 @@ if not violated then
       redis.call('SET', KEYS[i], text, 'PX', life)
     end
   end
-  seen[size + 1], seen[size + 2], seen[size + 3] = now, 0, 0
+  seen[size + 1], seen[size + 2], seen[size + 3], seen[size + 4] = now, 0, 0, 0
   return seen
 end
 
@@ -63,7 +63,7 @@ for i = 1, limits do
   if mend then keep(KEYS[i], ticks, drain) end
   at = at + 48
 end
-seen[size + 1], seen[size + 2], seen[size + 3] = now, 1, 0
+seen[size + 1], seen[size + 2], seen[size + 3], seen[size + 4] = now, 1, 0, violated
 if ban_drain > 0 and violated > 0 then
   local place = limits + violated
   local began = refused(KEYS[place], seen[place], 1, ban_drain, ban_unit, ban_capacity, ban_first)
