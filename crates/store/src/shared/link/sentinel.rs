@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::PushInfo;
+use redis::{PushInfo, PushKind};
 use tokio::sync::mpsc;
 
 use super::Core;
@@ -83,18 +83,27 @@ impl Sentinels {
         best.map(|opinion| opinion.primary).ok_or(why)
     }
 
-    /// Returns when they name another primary than `current`. Asks when one announces something, when a call was
-    /// refused, and every second. While none answers, `current` stays: as long as its own connection holds, there is
-    /// no sign against it.
+    /// Returns when they name another primary than `current`. Asks when one announces a failover, and every second.
+    /// While none answers, `current` stays: as long as its own connection holds, there is no sign against it.
     pub(super) async fn moved(&mut self, current: &Server) {
         loop {
             tokio::select! {
-                _ = self.heard.recv() => {}
+                () = self.announced() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
             }
-            // One failover is announced by each sentinel; one question answers them all.
-            while self.heard.try_recv().is_ok() {}
             if self.primary().await.is_ok_and(|primary| primary != *current) {
+                return;
+            }
+        }
+    }
+
+    /// Returns when one announces a failover.
+    pub(super) async fn announced(&mut self) {
+        while let Some(heard) = self.heard.recv().await {
+            // Also heard: that a subscription was confirmed, that a connection ended.
+            if heard.kind == PushKind::Message {
+                // Each sentinel announces the same; one question answers them all.
+                while self.heard.try_recv().is_ok() {}
                 return;
             }
         }
@@ -144,7 +153,6 @@ impl Sentinel {
 
     async fn subscribe(&self, core: &Core) -> Result<Connection, Unavailable> {
         let connection = core.connector()?.sentinel(&self.server, self.announce.clone()).await?;
-        // The confirmation arrives as an announcement, which costs one question more and does no harm.
         connection
             .pipe
             .clone()

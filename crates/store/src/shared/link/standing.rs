@@ -55,6 +55,14 @@ impl Place {
         }
     }
 
+    /// Returns when a sentinel announces a failover; never for a fixed server.
+    async fn announced(&mut self) {
+        match self {
+            Self::Fixed(_) => std::future::pending().await,
+            Self::Named(sentinels) => sentinels.announced().await,
+        }
+    }
+
     /// Returns when the primary is another server than `current`; never for a fixed one.
     async fn moved(&mut self, current: &Server) {
         match self {
@@ -91,11 +99,18 @@ pub(super) async fn keep(core: Arc<Core>) {
                 Duration::ZERO
             }
         };
-        tokio::time::sleep(pause.next(held)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause.next(held)) => {}
+            () = place.announced() => {}
+        }
     }
 }
 
 async fn find(core: &Arc<Core>, place: &mut Place, kind: Kind) -> Result<Arc<Wire>, Unavailable> {
     let server = place.find().await?;
-    Wire::open(core, &server, kind).await
+    tokio::select! {
+        wire = Wire::open(core, &server, kind) => wire,
+        // The old primary may hang, and need not be waited for once there is another.
+        () = place.moved(&server) => Err(Unavailable::Disconnected("the primary is another server now".into())),
+    }
 }

@@ -44,7 +44,8 @@ impl Wire {
     pub(super) async fn open(core: &Arc<Core>, server: &Server, kind: Kind) -> Result<Arc<Self>, Unavailable> {
         let connector = core.connector()?;
         let within = connector.within();
-        let late = || Unavailable::Disconnected(format!("{server} did not serve a connection within {within:?}"));
+        let hint = if connector.is_tls() { "; does it speak TLS there?" } else { "" };
+        let late = || Unavailable::Disconnected(format!("{server} did not serve a connection within {within:?}{hint}"));
         tokio::time::timeout(within, Self::prove(core, server, kind)).await.map_err(|_| late())?
     }
 
@@ -76,8 +77,10 @@ impl Wire {
         info.prove(server, kind)?;
         let asked = Instant::now();
         wire.ask(&redis::cmd("PING")).await?;
-        if asked.elapsed() > wire.timeout {
-            return Err(Unavailable::Timeout);
+        let took = asked.elapsed();
+        if took > wire.timeout {
+            let slow = format!("{server} answers after {took:?}, later than the time-out of {:?}", wire.timeout);
+            return Err(Unavailable::Disconnected(slow));
         }
         Ok(wire)
     }
