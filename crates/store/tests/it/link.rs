@@ -399,6 +399,40 @@ async fn a_link_to_a_primary_that_still_answers_follows_an_ordered_failover() {
     assert_eq!(survey[0].server.port, promoted);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_of_sentinels_no_primary_is_trusted_for_long() {
+    let mut set = SentinelSet::start(0, 3).await;
+    let link = ready(&set.url()).await;
+    set.sentinels[0].pause();
+    let since = Instant::now();
+    until("two seconds of trust have passed", || async { since.elapsed() > Duration::from_secs(3) }).await;
+    assert!(add(&link, "n").await.is_ok(), "two of three are a majority");
+    set.sentinels[1].kill().await;
+    is_down(&link).await;
+    let LinkState::Down { why, .. } = link.state() else { panic!() };
+    assert!(why.to_string().contains("only 1 of 3 sentinels"), "{why}");
+    assert!(add(&link, "n").await.is_err());
+    set.sentinels[0].resume();
+    works_again(&link, "n").await;
+}
+
+/// The runtime has this one thread, so nothing of the link runs while it is held up.
+#[tokio::test]
+async fn after_this_process_was_held_up_the_server_is_proved_anew() {
+    let redis = RedisServer::start().await;
+    let link = ready(&redis.url()).await;
+    add(&link, "n").await.unwrap();
+    let incarnation = link.incarnation();
+    let held_up = std::process::Command::new("redis-cli")
+        .args(["-p", &redis.port().to_string(), "BLPOP", "nothing", "2.2"])
+        .output();
+    assert!(held_up.unwrap().status.success());
+    assert_eq!(add(&link, "n").await, Err(Unavailable::Open), "what was proved is too long ago");
+    assert_eq!(redis.cli(&["GET", "n"]).await, "1");
+    works_again(&link, "n").await;
+    assert!(link.incarnation() > incarnation);
+}
+
 #[tokio::test]
 async fn sentinels_that_do_not_know_the_service_are_told_apart_from_silent_ones() {
     let set = SentinelSet::start(0, 1).await;
