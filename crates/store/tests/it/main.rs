@@ -13,6 +13,7 @@
 mod borders;
 mod changes;
 mod crash;
+mod link;
 mod loading;
 mod nouns;
 mod opening;

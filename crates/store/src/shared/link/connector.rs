@@ -117,8 +117,9 @@ impl Connector {
         let refused = |error: &redis::RedisError| Unavailable::from(failure(error, server));
         let (pipe, carrier) = match &self.tls {
             None => {
-                let (pipe, carrier) =
-                    MultiplexedConnection::new_with_config(info, tcp, config).await.map_err(|e| refused(&e))?;
+                let (pipe, carrier) = MultiplexedConnection::new_with_config(info, tcp, config)
+                    .await
+                    .map_err(|error| closed_unasked(refused(&error)))?;
                 (pipe, carry(carrier, ended))
             }
             Some(tls) => {
@@ -144,6 +145,14 @@ fn carry(carrier: impl Future<Output = ()> + Send + 'static, ended: impl FnOnce(
         carrier.await;
         ended();
     })
+}
+
+/// A server that ends a connection before it has said anything often expects TLS.
+fn closed_unasked(why: Unavailable) -> Unavailable {
+    match why {
+        Unavailable::Disconnected(why) => Unavailable::Disconnected(format!("{why}; does it expect TLS?")),
+        why => why,
+    }
 }
 
 /// A certificate that is not trusted stays so; a connection that merely broke is tried again.

@@ -1,16 +1,22 @@
 //! Who the primary is, asked of the sentinels.
 //!
-//! All are asked, and the answer with the highest configuration epoch counts: the epoch is what they agree upon when
-//! they promote a server (Redis Sentinel documentation, "Configuration epochs"), so a sentinel that slept through a
-//! failover is outvoted by one that did not.
+//! All are asked. At least half of those in the address and one more must answer, and of their answers the one with the
+//! highest configuration epoch counts: the epoch is what they agree upon when they promote a server (Redis Sentinel
+//! documentation, "Configuration epochs"). A promotion needs a majority, and two majorities share a sentinel, so a
+//! majority that was asked after a promotion knows of it: neither a sentinel that slept through it nor a part of the
+//! network that was cut off together with the old primary can hold us there.
+//!
+//! A primary is trusted for [`TRUST`] after a majority last named it. So with `down-after-milliseconds` of 3 s or more
+//! (30 s is Redis' own default) a node that is cut off from the majority has let go of the old primary before another
+//! can be promoted. The price: without a majority of sentinels there is no link, although the primary may be well.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use redis::PushInfo;
+use redis::{PushInfo, PushKind};
 use tokio::sync::mpsc;
 
 use super::Core;
@@ -22,7 +28,9 @@ use super::error::Unavailable;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one sentinel may take.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long the others may still take after the first has answered.
+/// How long a primary is trusted after a majority has named it.
+pub(super) const TRUST: Duration = Duration::from_secs(2);
+/// How long the others may still take after a majority has answered.
 const GRACE: Duration = Duration::from_millis(100);
 /// After so many questions without an answer the connection is made anew.
 const MISSES: u32 = 5;
@@ -62,39 +70,66 @@ impl Sentinels {
     /// Asks all of them now.
     ///
     /// # Errors
-    /// When none answers, or none knows the service.
+    /// When no majority answers, or none knows the service.
     pub(super) async fn primary(&mut self) -> Result<Server, Unavailable> {
+        let (all, mut answered) = (self.each.len(), 0);
         let mut answers: FuturesUnordered<_> =
             self.each.iter_mut().map(|sentinel| sentinel.opinion(&self.core)).collect();
         let mut deadline = tokio::time::Instant::now() + PATIENCE;
         let mut best: Option<Opinion> = None;
-        let mut why = Unavailable::Disconnected("no sentinel answers".into());
+        let mut why = None;
         while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, answers.next()).await {
             match answer {
                 Ok(opinion) => {
-                    deadline = deadline.min(tokio::time::Instant::now() + GRACE);
+                    answered += 1;
+                    if answered * 2 > all {
+                        deadline = deadline.min(tokio::time::Instant::now() + GRACE);
+                    }
                     if best.as_ref().is_none_or(|best| best.epoch < opinion.epoch) {
                         best = Some(opinion);
                     }
                 }
-                Err(refused) => why = refused,
+                Err(refused) => why = Some(refused),
             }
         }
-        best.map(|opinion| opinion.primary).ok_or(why)
+        match (best, why) {
+            (Some(best), _) if answered * 2 > all => Ok(best.primary),
+            (None, Some(why)) => Err(why),
+            _ => Err(Unavailable::Disconnected(format!("only {answered} of {all} sentinels answer"))),
+        }
     }
 
-    /// Returns when they name another primary than `current`. Asks when one announces something, when a call was
-    /// refused, and every second. While none answers, `current` stays: as long as its own connection holds, there is
-    /// no sign against it.
-    pub(super) async fn moved(&mut self, current: &Server) {
+    /// Returns when they name another primary than `current`, or have not named it for [`TRUST`], and says which; tells
+    /// `confirm` each time for how long it is trusted. Asks when one announces a failover, and every second.
+    pub(super) async fn moved(&mut self, current: &Server, confirm: impl Fn(Duration) + Send) -> Unavailable {
+        let mut confirmed = Instant::now();
+        let mut pause = INTERVAL;
         loop {
             tokio::select! {
-                _ = self.heard.recv() => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = self.announced() => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            // One failover is announced by each sentinel; one question answers them all.
-            while self.heard.try_recv().is_ok() {}
-            if self.primary().await.is_ok_and(|primary| primary != *current) {
+            let asked = Instant::now();
+            match self.primary().await {
+                Ok(primary) if primary == *current => {
+                    confirmed = asked;
+                    pause = INTERVAL;
+                    confirm(TRUST.saturating_sub(asked.elapsed()));
+                }
+                Ok(primary) => return Unavailable::Disconnected(format!("the primary is {primary} now")),
+                Err(why) if confirmed.elapsed() >= TRUST => return why,
+                Err(_) => pause = INTERVAL / 4,
+            }
+        }
+    }
+
+    /// Returns when one announces a failover.
+    pub(super) async fn announced(&mut self) {
+        while let Some(heard) = self.heard.recv().await {
+            // Also heard: that a subscription was confirmed, that a connection ended.
+            if heard.kind == PushKind::Message {
+                // Each sentinel announces the same; one question answers them all.
+                while self.heard.try_recv().is_ok() {}
                 return;
             }
         }
@@ -144,7 +179,6 @@ impl Sentinel {
 
     async fn subscribe(&self, core: &Core) -> Result<Connection, Unavailable> {
         let connection = core.connector()?.sentinel(&self.server, self.announce.clone()).await?;
-        // The confirmation arrives as an announcement, which costs one question more and does no harm.
         connection
             .pipe
             .clone()

@@ -7,7 +7,7 @@ use super::Core;
 use super::address::{Kind, Server};
 use super::error::Unavailable;
 use super::routes::Routes;
-use super::sentinel::Sentinels;
+use super::sentinel::{Sentinels, TRUST};
 use super::wire::Wire;
 
 /// Pauses between attempts: at once, then 100 ms, growing to 500 ms, and from the start again only after a connection
@@ -55,11 +55,20 @@ impl Place {
         }
     }
 
-    /// Returns when the primary is another server than `current`; never for a fixed one.
-    async fn moved(&mut self, current: &Server) {
+    /// Returns when a sentinel announces a failover; never for a fixed server.
+    async fn announced(&mut self) {
         match self {
             Self::Fixed(_) => std::future::pending().await,
-            Self::Named(sentinels) => sentinels.moved(current).await,
+            Self::Named(sentinels) => sentinels.announced().await,
+        }
+    }
+
+    /// Returns when `current` is no longer to be trusted, with the reason; never for a fixed server. Until then
+    /// `confirm` is told for how long it is.
+    async fn moved(&mut self, current: &Server, confirm: impl Fn(Duration) + Send) -> Unavailable {
+        match self {
+            Self::Fixed(_) => std::future::pending().await,
+            Self::Named(sentinels) => sentinels.moved(current, confirm).await,
         }
     }
 }
@@ -76,10 +85,10 @@ pub(super) async fn keep(core: Arc<Core>) {
                 let since = Instant::now();
                 let why = tokio::select! {
                     why = wire.watch() => why,
-                    () = place.moved(wire.server()) => {
-                        // Not a failure: the next one is looked for without a pause.
+                    why = place.moved(wire.server(), |trust| wire.trust(trust)) => {
+                        // Not a failure of the server: the next is looked for without a pause.
                         pause = Pause::default();
-                        Unavailable::Disconnected("the primary is another server now".into())
+                        why
                     }
                 };
                 wire.end(why.clone());
@@ -91,11 +100,23 @@ pub(super) async fn keep(core: Arc<Core>) {
                 Duration::ZERO
             }
         };
-        tokio::time::sleep(pause.next(held)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause.next(held)) => {}
+            () = place.announced() => {}
+        }
     }
 }
 
 async fn find(core: &Arc<Core>, place: &mut Place, kind: Kind) -> Result<Arc<Wire>, Unavailable> {
+    let asked = Instant::now();
     let server = place.find().await?;
-    Wire::open(core, &server, kind).await
+    let wire = tokio::select! {
+        wire = Wire::open(core, &server, kind) => wire?,
+        // The old primary may hang, and need not be waited for once there is another.
+        why = place.moved(&server, |_| ()) => return Err(why),
+    };
+    if kind == Kind::Sentinel {
+        wire.trust(TRUST.saturating_sub(asked.elapsed()));
+    }
+    Ok(wire)
 }

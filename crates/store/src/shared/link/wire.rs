@@ -20,6 +20,9 @@ use super::window::Window;
 
 /// After so much silence a wire asks for a sign of life, so that a hung server is noticed without a request.
 const SILENCE: Duration = Duration::from_millis(500);
+/// After so much silence, although it asks, this process itself was held up: meanwhile others may have promoted
+/// another server, and the one at the other end may have been held up with us.
+const STALE: Duration = Duration::from_secs(2);
 
 /// A connection that was proved to lead to a primary.
 pub(super) struct Wire {
@@ -30,6 +33,8 @@ pub(super) struct Wire {
     born: Instant,
     /// When the last answer came, in microseconds since `born`.
     heard: AtomicU64,
+    /// Until when it is trusted without another word from the sentinels, in microseconds since `born`.
+    trusted: AtomicU64,
     window: Mutex<Window>,
     end: Arc<watch::Sender<Option<Unavailable>>>,
     core: Arc<Core>,
@@ -44,7 +49,8 @@ impl Wire {
     pub(super) async fn open(core: &Arc<Core>, server: &Server, kind: Kind) -> Result<Arc<Self>, Unavailable> {
         let connector = core.connector()?;
         let within = connector.within();
-        let late = || Unavailable::Disconnected(format!("{server} did not serve a connection within {within:?}"));
+        let hint = if connector.is_tls() { "; does it speak TLS there?" } else { "" };
+        let late = || Unavailable::Disconnected(format!("{server} did not serve a connection within {within:?}{hint}"));
         tokio::time::timeout(within, Self::prove(core, server, kind)).await.map_err(|_| late())?
     }
 
@@ -68,6 +74,7 @@ impl Wire {
             timeout: core.options.timeout,
             born: Instant::now(),
             heard: AtomicU64::new(0),
+            trusted: AtomicU64::new(u64::MAX),
             window: Mutex::new(Window::default()),
             end,
             core: Arc::clone(core),
@@ -76,8 +83,10 @@ impl Wire {
         info.prove(server, kind)?;
         let asked = Instant::now();
         wire.ask(&redis::cmd("PING")).await?;
-        if asked.elapsed() > wire.timeout {
-            return Err(Unavailable::Timeout);
+        let took = asked.elapsed();
+        if took > wire.timeout {
+            let slow = format!("{server} answers after {took:?}, later than the time-out of {:?}", wire.timeout);
+            return Err(Unavailable::Disconnected(slow));
         }
         Ok(wire)
     }
@@ -90,6 +99,21 @@ impl Wire {
     /// Why it ended, if it did. One lock, uncontended but for the end.
     pub(super) fn over(&self) -> Option<Unavailable> {
         self.end.borrow().clone()
+    }
+
+    /// From now on it is trusted for `span` only, unless this is called again.
+    pub(super) fn trust(&self, span: Duration) {
+        let span = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        self.trusted.store(self.clock().saturating_add(span), Ordering::Relaxed);
+    }
+
+    /// Ends it when what was proved is too long ago. Looked at before a call, and again when its answer is there:
+    /// in between this process may have been held up.
+    fn trusted(&self) -> Result<(), Unavailable> {
+        if self.silent() > STALE || self.clock() > self.trusted.load(Ordering::Relaxed) {
+            self.end(Unavailable::Open);
+        }
+        self.over().map_or(Ok(()), Err)
     }
 
     /// Ends it, once; who waits for answers is told at once.
@@ -129,9 +153,7 @@ impl Wire {
         asking: bool,
         deadline: tokio::time::Instant,
     ) -> Result<Value, Failure> {
-        if let Some(why) = self.over() {
-            return Err(why.into());
-        }
+        self.trusted()?;
         let nth = self.next.fetch_add(1, Ordering::Relaxed) % self.lines.len().max(1);
         let Some(line) = self.lines.get(nth) else { return Err(Unavailable::Open.into()) };
         let mut pipe = line.pipe.clone();
@@ -164,12 +186,13 @@ impl Wire {
             }
             return Err(self.over().unwrap_or_else(|| Unavailable::Disconnected(why.clone())).into());
         }
+        self.trusted()?;
         self.heard.fetch_max(self.clock(), Ordering::Relaxed);
         self.count(false);
         match &answer {
             // It is alive, but not what we took it for: have it proved again.
             Err(Failure::Gone(why @ (Unavailable::ReadOnly | Unavailable::Loading))) => self.end(why.clone()),
-            Err(Failure::Gone(Unavailable::Refused(_)) | Failure::Moved(_) | Failure::Later(_)) => {
+            Err(Failure::Moved(_) | Failure::Later(_)) => {
                 self.core.nudge.notify_one();
             }
             _ => {}
