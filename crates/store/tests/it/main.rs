@@ -18,4 +18,5 @@ mod loading;
 mod nouns;
 mod opening;
 mod rules;
+mod shared;
 mod world;
