@@ -13,8 +13,10 @@
 mod borders;
 mod changes;
 mod crash;
+mod link;
 mod loading;
 mod nouns;
 mod opening;
 mod rules;
+mod shared;
 mod world;
