@@ -10,6 +10,8 @@ use redis::Value;
 
 /// Adds to a counter and returns it.
 static ADD: Script = Script::new("add", "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])");
+/// Reads a counter, and says that it only reads.
+static LOOK: Script = Script::new("look", "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])");
 /// Reads a key that was not declared.
 static SNEAK: Script = Script::new("sneak", "#!lua\nreturn redis.call('GET', 'undeclared')");
 /// Keeps the server busy for about ARGV[1] milliseconds.
@@ -196,6 +198,34 @@ async fn one_slow_script_does_not_open_the_breaker_for_others() {
     let (slow, quick) = tokio::join!(slow, add(&link, "n"));
     assert_eq!((slow, quick), (Ok(Value::Int(1)), Ok(1)));
     assert_eq!(link.counts().breaker_opened, 0);
+}
+
+/// Writes hang and reads do not, as with a disk that stalls. Of three connections two are given the writes.
+#[tokio::test]
+async fn a_server_that_answers_only_some_calls_is_given_up_and_taken_back() {
+    let redis = RedisServer::start().await;
+    let link = link_with(&redis.url(), LinkOptions { timeout: PATIENT, pool: 3, ..LinkOptions::default() });
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
+    for _ in 0..3 {
+        // One call a connection, so that the scripts are known and the first connection is next.
+        add(&link, "n").await.unwrap();
+        link.eval::<_, i64>(&LOOK, &["n"], &[]).await.unwrap();
+    }
+    let calls = || {
+        let link = link.clone();
+        tokio::spawn(async move {
+            tokio::join!(add(&link, "n"), add(&link, "n"), link.eval::<_, i64>(&LOOK, &["n"], &[])).0
+        })
+    };
+    assert_eq!(redis.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]).await, "OK");
+    until("the breaker opens", || async {
+        drop(calls());
+        link.counts().breaker_opened > 0
+    })
+    .await;
+    assert!(link.counts().timeouts >= 10, "{:?}", link.counts());
+    assert_eq!(redis.cli(&["CLIENT", "UNPAUSE"]).await, "OK");
+    works_again(&link, "n").await;
 }
 
 #[tokio::test]
@@ -414,6 +444,29 @@ async fn without_a_majority_of_sentinels_no_primary_is_trusted_for_long() {
     assert!(add(&link, "n").await.is_err());
     set.sentinels[0].resume();
     works_again(&link, "n").await;
+}
+
+#[tokio::test]
+async fn servers_and_sentinels_have_passwords_of_their_own() {
+    let set = SentinelSet::with_passwords(0, 1, "of the servers", "of the sentinels").await;
+    let word = |text: &str| Some(Secret::new(text.to_owned()));
+    let both = LinkOptions {
+        password: word("of the servers"),
+        sentinel_password: word("of the sentinels"),
+        timeout: PATIENT,
+        ..LinkOptions::default()
+    };
+    let link = link_with(&set.url(), both.clone());
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
+    assert_eq!(add(&link, "n").await, Ok(1));
+    let swapped = LinkOptions { password: both.sentinel_password.clone(), ..both.clone() };
+    let without = LinkOptions { sentinel_password: None, ..both };
+    for options in [swapped, without] {
+        let link = link_with(&set.url(), options);
+        let answer = link.ready(bartizan_testkit::DEADLINE).await;
+        let Err(Unavailable::Refused(said)) = answer else { panic!("{answer:?}") };
+        assert!(!said.contains("of the"), "{said}");
+    }
 }
 
 /// The runtime has this one thread, so nothing of the link runs while it is held up.

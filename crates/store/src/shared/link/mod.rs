@@ -11,8 +11,15 @@
 //! 3. Each new wire, and each change of who holds which keys, changes [`Link::incarnation`]: what was read before it
 //!    may be older than what is true, because replication between servers is asynchronous.
 //!
-//! What a deployment must not do: put a proxy or a DNS name that follows failovers in front of Redis and call it
-//! `redis://`; the link would be right about each server and wrong about which one counts. Name the sentinels.
+//! What a deployment can break:
+//!
+//! - A proxy or a DNS name that follows failovers, called `redis://`: the link would be right about each server and wrong
+//!   about which one counts. Name the sentinels, all of them: a majority of those named must answer.
+//! - `down-after-milliseconds` below 3 s: a node that is cut off with the old primary may use it for a moment after
+//!   another was promoted (see the `sentinel` file). `min-replicas-to-write 1` on the servers closes that, too.
+//! - Certificates without the addresses that sentinels and clusters give out, usually IP addresses.
+//! - Several keys in one call on a cluster: while their slot is being moved, such a call fails when one of its keys does
+//!   not exist yet (`TRYAGAIN`), for as long as that takes. One key a call is never refused.
 //!
 //! The user needs the commands `EVAL EVALSHA INFO PING TIME CONFIG|GET` (the last for [`Link::survey`] only) and those
 //! of the scripts; on a cluster also `CLUSTER|SLOTS ASKING`.
@@ -33,7 +40,7 @@ mod wire;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -109,7 +116,7 @@ pub struct LinkCounts {
     pub failures: u64,
     /// Calls, pings included, that were not answered in time.
     pub timeouts: u64,
-    /// Connections made and proved after the first.
+    /// Connections made and proved after all there had to be once were.
     pub reconnects: u64,
     /// Scripts sent whole because the server did not know them.
     pub scripts_loaded: u64,
@@ -124,7 +131,7 @@ struct Counts {
     calls: AtomicU64,
     failures: AtomicU64,
     timeouts: AtomicU64,
-    wires: AtomicU64,
+    reconnects: AtomicU64,
     loaded: AtomicU64,
     opened: AtomicU64,
     redirections: AtomicU64,
@@ -145,6 +152,8 @@ struct Core {
     /// Servers that a cluster redirected to and that no route leads to yet.
     wanted: std::sync::Mutex<Vec<Server>>,
     state: watch::Sender<LinkState>,
+    /// Whether it was ever up.
+    settled: AtomicBool,
 }
 
 impl Core {
@@ -157,8 +166,10 @@ impl Core {
     fn publish(&self, routes: Routes) {
         let before = self.routes.load_full();
         let new = routes.new_since(&before);
-        if new > 0 {
-            self.counts.wires.fetch_add(new, Ordering::Relaxed);
+        if self.settled.load(Ordering::Relaxed) {
+            self.counts.reconnects.fetch_add(new, Ordering::Relaxed);
+        } else if routes.missing().is_none() {
+            self.settled.store(true, Ordering::Relaxed);
         }
         if new > 0 || routes.owners_differ(&before) {
             self.incarnation.fetch_add(1, Ordering::SeqCst);
@@ -173,9 +184,7 @@ impl Core {
                 (_, None) => LinkState::Up,
             };
             let differs = next != *state;
-            if differs {
-                tell(&self.address, &next);
-            }
+            tell(&self.address, state, &next);
             *state = next;
             differs
         });
@@ -191,10 +200,17 @@ impl Core {
     }
 }
 
-fn tell(address: &Address, state: &LinkState) {
-    match state {
-        LinkState::Up => tracing::info!(%address, "redis is reachable"),
-        LinkState::Down { why, .. } => tracing::warn!(%address, %why, "redis is not reachable"),
+/// Logs a change that an operator should know of, not each attempt.
+fn tell(address: &Address, before: &LinkState, now: &LinkState) {
+    match (before, now) {
+        (LinkState::Down { .. }, LinkState::Up) => tracing::info!(%address, "redis is reachable"),
+        (LinkState::Down { why: then, .. }, LinkState::Down { why, .. })
+            if std::mem::discriminant(then) == std::mem::discriminant(why) =>
+        {
+            tracing::debug!(%address, %why, "redis is still not reachable");
+        }
+        (_, LinkState::Down { why, .. }) => tracing::warn!(%address, %why, "redis is not reachable"),
+        (LinkState::Up, LinkState::Up) => {}
     }
 }
 
@@ -234,6 +250,7 @@ impl Link {
             nudge: Notify::new(),
             wanted: std::sync::Mutex::default(),
             state: watch::Sender::new(LinkState::Down { since: Instant::now(), why }),
+            settled: AtomicBool::new(false),
             address,
             options,
         });
@@ -303,7 +320,7 @@ impl Link {
             calls: of(&counts.calls),
             failures: of(&counts.failures),
             timeouts: of(&counts.timeouts),
-            reconnects: of(&counts.wires).saturating_sub(1),
+            reconnects: of(&counts.reconnects),
             scripts_loaded: of(&counts.loaded),
             breaker_opened: of(&counts.opened),
             redirections: of(&counts.redirections),
