@@ -576,3 +576,22 @@ async fn a_paused_primary_of_a_cluster_is_not_used_when_it_returns() {
         assert_eq!(there, "1");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_lost_a_part_costs_one_timeout_and_then_none() {
+    let mut cluster = ClusterSet::start(3, 0).await;
+    let link = ready(&cluster.url()).await;
+    add(&link, "bar").await.unwrap();
+    cluster.nodes[2].kill().await;
+    // The others stop serving when they notice that the cluster is no longer whole.
+    until("the cluster is down", || async { add(&link, "bar").await.is_err() }).await;
+    let began = Instant::now();
+    for _ in 0..200 {
+        let answer = add(&link, "bar").await;
+        assert!(matches!(&answer, Err(Unavailable::Disconnected(why)) if why.contains("cluster")), "{answer:?}");
+    }
+    assert!(began.elapsed() < PATIENT * 2, "200 calls took {:?}", began.elapsed());
+    cluster.nodes[2].restart().await;
+    works_again(&link, "bar").await;
+    works_again(&link, "foo").await;
+}

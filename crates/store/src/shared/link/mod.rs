@@ -39,8 +39,8 @@ mod wire;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -57,6 +57,10 @@ use routes::Routes;
 pub use script::Script;
 pub use survey::ServerInfo;
 
+/// A call that waited in vain for the cluster to settle spares those after it the waiting for so long.
+const UNSETTLED: Duration = Duration::from_millis(500);
+/// Between two attempts of one call while the cluster settles.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How often one call follows a redirection: a cluster that needs more is not settled.
 const HOPS: usize = 8;
 
@@ -150,7 +154,9 @@ struct Core {
     /// Something happened that the keeping task should look at.
     nudge: Notify,
     /// Servers that a cluster redirected to and that no route leads to yet.
-    wanted: std::sync::Mutex<Vec<Server>>,
+    wanted: Mutex<Vec<Server>>,
+    /// When a call last waited in vain for a cluster to settle. Locked only where something is amiss.
+    gave_up: Mutex<Option<Instant>>,
     state: watch::Sender<LinkState>,
     /// Whether it was ever up.
     settled: AtomicBool,
@@ -191,7 +197,7 @@ impl Core {
     }
 
     fn want(&self, server: &Server) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         if !wanted.contains(server) {
             wanted.push(server.clone());
         }
@@ -248,7 +254,8 @@ impl Link {
             incarnation: AtomicU64::new(0),
             counts: Counts::default(),
             nudge: Notify::new(),
-            wanted: std::sync::Mutex::default(),
+            wanted: Mutex::default(),
+            gave_up: Mutex::default(),
             state: watch::Sender::new(LinkState::Down { since: Instant::now(), why }),
             settled: AtomicBool::new(false),
             address,
@@ -385,9 +392,9 @@ impl Core {
                     hop = Hop::Ask(server);
                 }
                 Err(Failure::Later(why)) => {
-                    let again = tokio::time::Instant::now() + Duration::from_millis(10);
-                    if again >= deadline {
-                        return Err(Unavailable::Disconnected(why.into()));
+                    let again = tokio::time::Instant::now() + AGAIN;
+                    if again >= deadline || self.is_unsettled() {
+                        return Err(self.unsettled(why.into()));
                     }
                     tokio::time::sleep_until(again).await;
                     hop = Hop::Slot;
@@ -395,7 +402,17 @@ impl Core {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(Unavailable::Disconnected("the cluster redirects in circles".into()))
+        Err(self.unsettled("the cluster redirects in circles".into()))
+    }
+
+    /// Whether a call has waited in vain lately.
+    fn is_unsettled(&self) -> bool {
+        self.gave_up.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < UNSETTLED)
+    }
+
+    fn unsettled(&self, why: String) -> Unavailable {
+        *self.gave_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Unavailable::Disconnected(why)
     }
 
     /// Waits until a route leads to `server`, at most until `deadline`.
@@ -409,7 +426,8 @@ impl Core {
                 }
             }
         };
-        let late = |_| Unavailable::Disconnected(format!("redirected to {server}, which is not connected yet"));
+        let deadline = if self.is_unsettled() { tokio::time::Instant::now() } else { deadline };
+        let late = |_| self.unsettled(format!("redirected to {server}, which is not connected yet"));
         tokio::time::timeout_at(deadline, reached).await.map_err(late)
     }
 }
