@@ -106,8 +106,7 @@ async fn server_that_is_gone_is_told_at_once_and_found_again_without_a_failed_re
 async fn frozen_server_keeps_nobody_for_ever_and_a_lost_answer_to_a_commit_is_unknown() {
     let world = World::new(Engine::Postgres).await;
     let (scope, user) = world.tenant("acme").await;
-    let options =
-        DbOptions { acquire: Duration::from_secs(3), answer: Duration::from_secs(2), ..DbOptions::default() };
+    let options = DbOptions { acquire: Duration::from_secs(3), answer: Duration::from_secs(2), ..DbOptions::default() };
     let db = world.node(&options).await;
     let server = world.server.as_ref().unwrap();
 
