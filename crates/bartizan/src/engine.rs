@@ -357,7 +357,7 @@ fn open_state(settings: &Settings, keyring: &dyn KeyProvider) -> Result<Embedded
 /// Brings back what must outlive a restart: revocations and failed logins from the database, counters from their file.
 async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), StartError> {
     let now = ground.now();
-    for (effect, until) in ground.db.load_effects(now).await.map_err(StartError::new)? {
+    for (effect, until) in ground.db.load_effects(now).await.map_err(StartError::new)?.effects {
         ground.state.apply(effect, until);
     }
     match ground.state.load(snapshot, now) {

@@ -20,6 +20,9 @@ impl From<StoreError> for Failure {
             StoreErrorKind::Duplicate("idempotency key") => Code::IdempotencyConflict.into(),
             StoreErrorKind::Duplicate(_) => Code::Conflict.into(),
             StoreErrorKind::Busy
+            | StoreErrorKind::Unreachable
+            | StoreErrorKind::Unknown
+            | StoreErrorKind::Access
             | StoreErrorKind::Full
             | StoreErrorKind::ReadOnly
             | StoreErrorKind::Io
