@@ -225,6 +225,8 @@ impl StoreError {
         let (kind, sentence) = match &error {
             sqlx::Error::Database(cause) => cause.code().map_or((StoreErrorKind::Io, None), |code| sqlstate(&code)),
             sqlx::Error::Tls(_) => (StoreErrorKind::Access, Some(TLS)),
+            // What TLS says of a certificate comes as a failure of the line.
+            sqlx::Error::Io(cause) if cause.kind() == io::ErrorKind::InvalidData => (StoreErrorKind::Access, Some(TLS)),
             sqlx::Error::Configuration(_) => (StoreErrorKind::Url, None),
             // A line that broke, or on which something arrived that makes no sense: it is given up.
             sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {

@@ -5,7 +5,7 @@
 //! test is killed.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,6 @@ impl PostgresServer {
                 break;
             }
         }
-        server.create_database(USER);
         server
     }
 
@@ -122,7 +121,7 @@ impl PostgresServer {
     /// # Panics
     /// When it cannot be created.
     pub fn create_database(&self, name: &str) -> String {
-        self.sql("postgres", &format!("CREATE DATABASE \"{name}\""));
+        self.sql(USER, &format!("CREATE DATABASE \"{name}\""));
         self.url_of(name)
     }
 
@@ -214,7 +213,7 @@ impl PostgresServer {
             // The eighth line of the file says how far it has come.
             let file = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
             let ours = file.lines().next() == Some(postmaster.id().to_string().as_str());
-            if ours && file.lines().nth(7).is_some_and(|state| state.trim() == "ready") {
+            if ours && file.lines().nth(7).is_some_and(|state| matches!(state.trim(), "ready" | "standby")) {
                 self.postmaster = Some(postmaster);
                 return true;
             }
@@ -295,13 +294,14 @@ fn give(path: &Path, owner: Option<Owner>) {
 /// A data directory made once for this machine, version and user, and the password that belongs to it.
 fn template(binaries: &Path, owner: Option<Owner>) -> PathBuf {
     let version = Command::new(binaries.join("postgres")).arg("--version").output().expect("postgres --version");
-    let version: String =
-        String::from_utf8_lossy(&version.stdout).chars().filter(|c| c.is_ascii_digit() || *c == '.').collect();
+    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    // "postgres (PostgreSQL) 15.18 (Debian …)"
+    let version = version.split_whitespace().nth(2).expect("a version");
     let user = rustix::process::geteuid().as_raw();
     let cache = std::env::temp_dir().join(format!("bartizan-testkit-{user}"));
     fs::create_dir_all(&cache).expect("the cache");
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o755)).expect("the cache's mode");
-    let made = cache.join(format!("postgres-{version}-1"));
+    let made = cache.join(format!("postgres-{version}-2"));
     let lock = File::create(cache.join(format!("postgres-{version}.lock"))).expect("the lock of the cache");
     // Tests run side by side: the first makes it, the others wait.
     lock.lock().expect("the lock of the cache");
@@ -325,8 +325,28 @@ fn template(binaries: &Path, owner: Option<Owner>) -> PathBuf {
         .output()
         .expect("initdb");
     assert!(output.status.success(), "initdb: {}", String::from_utf8_lossy(&output.stderr));
+    keep_two_databases(binaries, owner, &dir.path().join("data"));
     fs::rename(dir.keep(), &made).expect("the template takes its place");
     made
+}
+
+/// Leaves only what tests need, the database `bartizan` and the one new databases are copied from: each start copies
+/// them all. Done without a server.
+fn keep_two_databases(binaries: &Path, owner: Option<Owner>, data: &Path) {
+    let mut single = as_owner(Command::new(binaries.join("postgres")), owner)
+        .args(["--single", "-D"])
+        .arg(data)
+        .arg("template1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("postgres --single");
+    let script = format!(
+        "ALTER DATABASE postgres RENAME TO {USER}\nALTER DATABASE template0 IS_TEMPLATE false\nDROP DATABASE template0\n"
+    );
+    let said = single.stdin.take().map(|mut stdin| stdin.write_all(script.as_bytes()));
+    assert!(matches!(said, Some(Ok(()))), "postgres --single does not listen");
+    assert!(single.wait().expect("postgres --single").success(), "the databases could not be arranged");
 }
 
 fn free_port() -> u16 {

@@ -12,13 +12,16 @@ pub struct DbOptions {
     pub pool: u32,
     /// How long a request waits for a connection, and a new connection for the server.
     pub acquire: Duration,
+    /// How long the server may work on one statement. The caller waits a little longer and then takes the server for
+    /// gone.
+    pub answer: Duration,
     /// The password, when the address has none. A newline at its end is not part of it.
     pub password: Option<Secret<String>>,
 }
 
 impl Default for DbOptions {
-    /// 16 connections, 5 seconds, no password.
+    /// 16 connections, 5 seconds, 10 seconds, no password.
     fn default() -> Self {
-        Self { pool: 16, acquire: Duration::from_secs(5), password: None }
+        Self { pool: 16, acquire: Duration::from_secs(5), answer: Duration::from_secs(10), password: None }
     }
 }

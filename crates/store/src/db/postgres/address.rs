@@ -18,7 +18,8 @@ pub(in crate::db) fn is_postgres(url: &str) -> bool {
 /// Reads an address. Nothing of it is repeated in an error, since it may hold a password.
 ///
 /// TLS: without `sslmode`, a server on this machine is spoken to in the clear and any other only by `verify-full`.
-/// `prefer` and `allow` are refused, because whoever sits in between decides what they mean.
+/// `prefer` and `allow` are refused, because whoever sits in between decides what they mean; `verify-ca` too, because
+/// the authorities of `sslrootcert` are believed beside the public ones, from which anybody gets a certificate.
 pub(super) fn read(url: &str, password: Option<&Secret<String>>) -> Result<PgConnectOptions, StoreError> {
     let wrong = |why: &str| StoreError::new(StoreErrorKind::Url).detail(why);
     let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
@@ -52,10 +53,10 @@ pub(super) fn read(url: &str, password: Option<&Secret<String>>) -> Result<PgCon
         || options.get_host() == "localhost"
         || options.get_host().trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     options = match (names.contains(&"sslmode"), options.get_ssl_mode()) {
-        (true, PgSslMode::Prefer | PgSslMode::Allow) => {
+        (true, PgSslMode::Prefer | PgSslMode::Allow | PgSslMode::VerifyCa) => {
             return Err(wrong(
-                "`sslmode` is `verify-full`, `verify-ca`, `require` or `disable`: what `prefer` and `allow` mean is decided \
-                 by whoever sits in between",
+                "`sslmode` is `verify-full`, `require` (encrypted, to whoever answers) or `disable`: the others leave it to \
+                 whoever sits in between",
             ));
         }
         (true, mode) => options.ssl_mode(mode),
@@ -110,6 +111,7 @@ mod tests {
             "postgres://:hunter2@h/d",
             "postgres://u:hunter2@h/d?sslmod=verify-full",
             "postgres://u:hunter2@h/d?sslmode=prefer",
+            "postgres://u:hunter2@h/d?sslmode=verify-ca",
             "postgres://u:hunter2@h/d?sslmode=sometimes",
             "postgres://u:hunter2@h/d?sslmode=disable&sslmode=verify-full",
             "postgres://u@h/d?password=hunter2",

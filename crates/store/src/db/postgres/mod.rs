@@ -4,10 +4,12 @@ pub(super) mod address;
 mod pool;
 mod session;
 
+use std::io;
+
 use sqlx::{Connection as _, PgConnection};
 
 pub(super) use pool::{Line, Pool};
-use session::{Access, SILENCE, enter};
+use session::{Access, Session, enter};
 
 use super::{DbOptions, migrate};
 use crate::error::{StoreError, StoreErrorKind};
@@ -22,15 +24,30 @@ pub(super) struct Postgres {
     pub(super) place: String,
 }
 
+/// Sorts a failure of the very first connection: what is missing then was named wrongly.
+fn first(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Io(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            StoreError::new(StoreErrorKind::Access)
+                .sentence(
+                    "a file named in the address (socket, authority, certificate or key) is missing or not readable",
+                )
+                .source(error)
+        }
+        _ => StoreError::postgres(error),
+    }
+}
+
 impl Postgres {
     /// Connects, migrates, and opens the pools.
     pub(super) async fn open(url: &str, options: &DbOptions) -> Result<Self, StoreError> {
         let connect = address::read(url, options.password.as_ref())?;
         let place = address::place(&connect);
         let about = |error: StoreError| error.detail_if_none(|| place.clone());
+        let session = |access| Session { access, answer: options.answer };
         let connecting = async {
-            let mut conn = PgConnection::connect_with(&connect).await.map_err(StoreError::postgres)?;
-            enter(&mut conn, Access::Change).await?;
+            let mut conn = PgConnection::connect_with(&connect).await.map_err(first)?;
+            enter(&mut conn, session(Access::Change)).await?;
             Ok(conn)
         };
         let mut conn = tokio::time::timeout(options.acquire, connecting)
@@ -39,9 +56,9 @@ impl Postgres {
             .map_err(about)?;
         migrate::postgres(&mut conn).await.map_err(about)?;
         // Only a courtesy to the server.
-        let _ = tokio::time::timeout(SILENCE, conn.close()).await;
+        let _ = tokio::time::timeout(options.acquire, conn.close()).await;
         let readers = options.pool / 2;
-        let pool = |access, size: u32| Pool::new(connect.clone(), access, size.max(1), options.acquire);
+        let pool = |access, size: u32| Pool::new(connect.clone(), session(access), size.max(1), options.acquire);
         Ok(Self {
             changes: pool(Access::Change, options.pool.saturating_sub(readers)),
             readers: pool(Access::Read, readers),

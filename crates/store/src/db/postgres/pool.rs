@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::session::{Access, SILENCE, enter};
+use super::session::{Session, enter};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::value::Value;
 
@@ -32,7 +32,7 @@ pub(in crate::db) struct Pool {
 
 struct Inner {
     options: PgConnectOptions,
-    access: Access,
+    session: Session,
     patience: Duration,
     size: u32,
     places: Arc<Semaphore>,
@@ -46,9 +46,9 @@ struct Rested {
 }
 
 impl Pool {
-    pub(super) fn new(options: PgConnectOptions, access: Access, size: u32, patience: Duration) -> Self {
+    pub(super) fn new(options: PgConnectOptions, session: Session, size: u32, patience: Duration) -> Self {
         let places = Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(1).max(1)));
-        Self { inner: Arc::new(Inner { options, access, patience, size, places, idle: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { options, session, patience, size, places, idle: Mutex::default() }) }
     }
 
     /// A connection, kept or new.
@@ -89,7 +89,7 @@ impl Pool {
     pub(in crate::db) async fn close(&self) {
         let all = self.inner.size.max(1);
         // What runs may end; whoever waits behind this is told that the database is closed.
-        let _ = timeout(SILENCE, self.inner.places.acquire_many(all)).await;
+        let _ = timeout(self.inner.session.silence(), self.inner.places.acquire_many(all)).await;
         self.inner.places.close();
         for rested in self.inner.take_all() {
             let _ = timeout(RESTED, rested.conn.close()).await;
@@ -133,7 +133,7 @@ impl Inner {
         let silent = || StoreError::new(StoreErrorKind::Unreachable).detail("no answer to a new connection");
         let entering = async {
             let mut conn = PgConnection::connect_with(&self.options).await.map_err(StoreError::postgres)?;
-            enter(&mut conn, self.access).await?;
+            enter(&mut conn, self.session).await?;
             Ok(conn)
         };
         timeout_at(deadline, entering).await.unwrap_or_else(|_| Err(silent()))
@@ -167,20 +167,24 @@ pub(in crate::db) struct Line {
 impl Line {
     /// All rows of the answer.
     pub(in crate::db) async fn fetch(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<PgRow>, StoreError> {
-        let answer = timeout(SILENCE, bound(sql, args).fetch_all(self.begin()?)).await;
+        let answer = timeout(self.silence(), bound(sql, args).fetch_all(self.begin()?)).await;
         self.end(answer)
     }
 
     /// Runs a statement; returns the number of rows it changed.
     pub(in crate::db) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
-        let answer = timeout(SILENCE, bound(sql, args).execute(self.begin()?)).await;
+        let answer = timeout(self.silence(), bound(sql, args).execute(self.begin()?)).await;
         Ok(self.end(answer)?.rows_affected())
     }
 
     /// Runs several statements, which are ours word for word, in one message.
     pub(in crate::db) async fn batch(&mut self, sql: String) -> Result<(), StoreError> {
-        let answer = timeout(SILENCE, sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.begin()?)).await;
+        let answer = timeout(self.silence(), sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.begin()?)).await;
         self.end(answer).map(drop)
+    }
+
+    fn silence(&self) -> Duration {
+        self.pool.inner.session.silence()
     }
 
     /// From here until [`Line::end`] the connection counts as busy, so that a caller who goes away needs no care.
@@ -234,11 +238,12 @@ impl Line {
             return;
         }
         self.state = State::Broken;
+        let silence = self.silence();
         let Some(conn) = &mut self.conn else { return };
         let ended = async {
             if open { sqlx::raw_sql("ROLLBACK").execute(&mut *conn).await.map(drop) } else { conn.ping().await }
         };
-        if matches!(timeout(SILENCE, ended).await, Ok(Ok(()))) {
+        if matches!(timeout(silence, ended).await, Ok(Ok(()))) {
             self.state = State::Idle;
         }
     }

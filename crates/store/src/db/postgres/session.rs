@@ -9,8 +9,14 @@ use crate::error::{StoreError, StoreErrorKind};
 /// The oldest server whose features are used and which still gets security fixes from somebody.
 const OLDEST: u32 = 13;
 
-/// How long the caller waits for any one answer: longer than the server lets any statement run.
-pub(super) const SILENCE: Duration = Duration::from_secs(12);
+/// How long a change waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
+
+/// How long a node may do nothing in the middle of a change.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// How much longer than the server works the caller waits.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +25,21 @@ pub(super) enum Access {
     Read,
     /// Changing.
     Change,
+}
+
+/// How the connections of one pool behave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Session {
+    pub(super) access: Access,
+    /// How long the server works on one statement.
+    pub(super) answer: Duration,
+}
+
+impl Session {
+    /// How long the caller waits for any one answer.
+    pub(super) fn silence(self) -> Duration {
+        self.answer + GRACE
+    }
 }
 
 /// - `lock_timeout`: how long a change waits for its turn.
@@ -31,9 +52,9 @@ pub(super) enum Access {
 ///
 /// Set by a statement rather than in the greeting, which poolers in between do not pass on.
 const ENTER: &str = "SELECT pg_is_in_recovery(), current_setting('server_encoding'), \
-    set_config('lock_timeout', '5s', false), \
-    set_config('statement_timeout', '10s', false), \
-    set_config('idle_in_transaction_session_timeout', '5s', false), \
+    set_config('lock_timeout', $2, false), \
+    set_config('statement_timeout', $3, false), \
+    set_config('idle_in_transaction_session_timeout', $4, false), \
     set_config('tcp_keepalives_idle', '30', false), \
     set_config('tcp_keepalives_interval', '5', false), \
     set_config('tcp_keepalives_count', '3', false), \
@@ -47,12 +68,15 @@ const ENTER: &str = "SELECT pg_is_in_recovery(), current_setting('server_encodin
     set_config('default_transaction_read_only', CASE WHEN $1 THEN 'on' ELSE 'off' END, false)";
 
 /// Makes a new connection behave, and refuses a server that cannot serve.
-pub(super) async fn enter(conn: &mut PgConnection, access: Access) -> Result<(), StoreError> {
+pub(super) async fn enter(conn: &mut PgConnection, session: Session) -> Result<(), StoreError> {
     if let Some(found) = conn.server_version_num().map(|number| number / 10_000).filter(|found| *found < OLDEST) {
         return Err(StoreError::new(StoreErrorKind::Outdated { found, needed: OLDEST }));
     }
     let (standby, encoding): (bool, String) = sqlx::query_as::<_, Greeting>(ENTER)
-        .bind(access == Access::Read)
+        .bind(session.access == Access::Read)
+        .bind(millis(TURN.min(session.answer)))
+        .bind(millis(session.answer))
+        .bind(millis(IDLE))
         .fetch_one(conn)
         .await
         .map(|greeting| (greeting.0, greeting.1))
@@ -62,10 +86,15 @@ pub(super) async fn enter(conn: &mut PgConnection, access: Access) -> Result<(),
             .sentence("the database does not hold Unicode: create it with `ENCODING 'UTF8'`")
             .detail(encoding));
     }
-    if standby && access == Access::Change {
+    if standby && session.access == Access::Change {
         return Err(StoreError::new(StoreErrorKind::ReadOnly).sentence(crate::error::STANDBY));
     }
     Ok(())
+}
+
+fn millis(time: Duration) -> String {
+    // Zero would mean no limit.
+    format!("{}ms", time.as_millis().max(1))
 }
 
 /// The first two columns; the rest only repeat what was set.
