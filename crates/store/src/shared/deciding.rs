@@ -33,8 +33,7 @@ impl Inner {
     /// A refusal that needs no asking, counted towards the next ban.
     fn known_refusal(&self, request: &mut Request) -> Option<Admission> {
         let store = self.store_time(request.mono, request.now);
-        let believe =
-            if self.link.state() == LinkState::Up { Believe::WhatIsRecent } else { Believe::WhateverIsKnown };
+        let believe = if self.link.state() == LinkState::Up { Believe::WhatIsRecent } else { Believe::WhateverIsKnown };
         for who in &request.whos {
             let banned = self.known.known(*who, |known| known.banned(store, request.mono, believe));
             if let Some(until) = banned.flatten() {
@@ -44,9 +43,8 @@ impl Inner {
         let mut refused = false;
         for line in request.lines.iter_mut().filter(|line| line.group.is_some()) {
             let quota = line.ask.limit.quota;
-            let found = self.known.known(line.ask.key, |known| {
-                (known.denied(&quota, request.cost, request.mono), known.seen)
-            });
+            let found =
+                self.known.known(line.ask.key, |known| (known.denied(&quota, request.cost, request.mono), known.seen));
             let Some((denial, seen)) = found else { continue };
             line.ask.limit.decision = limit::take(seen, &quota, 0, store).1;
             if let Some(denial) = denial {
@@ -122,7 +120,8 @@ impl Inner {
         received: Instant,
     ) -> Result<Ruled, Away> {
         let (mut sequence, mut over, mut banned, mut began) = (None, false, None, None);
-        for (part, taken) in parts.iter().zip(&answers).filter_map(|(part, answer)| Some((part, answer.as_ref().ok()?))) {
+        for (part, taken) in parts.iter().zip(&answers).filter_map(|(part, answer)| Some((part, answer.as_ref().ok()?)))
+        {
             self.tell_time(taken.now, received);
             sequence = sequence.or(taken.sequence);
             request.learn(part, taken);
@@ -139,12 +138,12 @@ impl Inner {
             ruled.admission = Admission::Banned { until: request.now + until.since(store) };
         } else if over {
             let wait = Admission::Limited { retry_after: request.wait() };
-            ruled.admission = began.map_or(wait, |(until, store)| {
-                Admission::BanBegan { until: request.now + until.since(store) }
-            });
+            ruled.admission =
+                began.map_or(wait, |(until, store)| Admission::BanBegan { until: request.now + until.since(store) });
         }
         let mut away = None;
-        if ruled.admission == Admission::Admitted && answers.iter().any(Result::is_err) {
+        let lost = parts.iter().zip(&answers).any(|(part, answer)| answer.is_err() && part.decides());
+        if ruled.admission == Admission::Admitted && lost {
             match self.rule_alone(request, parts, &answers, received) {
                 Ok(admission) => (ruled.admission, ruled.decided) = (admission, Decided::Local),
                 Err(error) => away = Some(error),
@@ -249,7 +248,9 @@ impl Inner {
             request.unlearn(part, taken);
         }
         let refused = request.refused_who().filter(|_| {
-            self.link.is_cluster() && ruled.decided == Decided::Store && matches!(ruled.admission, Admission::Limited { .. })
+            self.link.is_cluster()
+                && ruled.decided == Decided::Store
+                && matches!(ruled.admission, Admission::Limited { .. })
         });
         let (_, began) = tokio::join!(self.give_back(&back), async {
             match refused {

@@ -259,8 +259,10 @@ async fn take_decides_as_the_function_on_a_million_random_buckets() {
         }
     }
     assert!(buckets >= 1_000_000, "{buckets}");
-    assert!(admitted > 100_000 && denied > 50_000 && granted > 50_000 && mended > 1_000,
-        "{admitted} admitted, {denied} denied, {granted} with a lease, {mended} mended");
+    assert!(
+        admitted > 100_000 && denied > 50_000 && granted > 50_000 && mended > 1_000,
+        "{admitted} admitted, {denied} denied, {granted} with a lease, {mended} mended"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,7 +289,8 @@ async fn refund_and_replay_move_a_bucket_as_the_functions_do() {
             case(&mut forward, &held, &[&numbers(&[drain, ticks.capacity, amount])], now);
             asked.push((quota, before, units, now, ago.min(clamped)));
         }
-        let answers = (bench.run(&refunds, back).await, bench.run(&refunds, decayed).await, bench.run(&replays, forward).await);
+        let answers =
+            (bench.run(&refunds, back).await, bench.run(&refunds, decayed).await, bench.run(&replays, forward).await);
         for (place, (quota, before, units, now, ago)) in asked.into_iter().enumerate() {
             let after = |cases: &[(Value, Vec<Value>)]| scripts::tat(&cases[place].1[0]).unwrap();
             let all = refund(before, &quota, units, now);
@@ -333,7 +336,7 @@ async fn refusals_lead_to_the_same_bans_as_in_memory() {
             }
             let mut numbers = Doubles::default();
             numbers.push(&[1]).push_bans(Some(policy));
-            case(&mut input, &[held.clone()], &[&numbers.finish()], *now);
+            case(&mut input, std::slice::from_ref(held), &[&numbers.finish()], *now);
         }
         let answers = bench.run(&framed, input).await;
         for ((answer, mut after), (_, memory, now, held)) in answers.into_iter().zip(&mut histories) {

@@ -10,17 +10,18 @@
 //!    known to be refused, and none while leases pay for all of its limits.
 //! 3. A refusal charges nothing.
 //!
-//! **Leases** (see [`lease`](self) in the source for why they are safe): a key above 200 requests a second on a node is paid
+//! **Leases** (`lease.rs` says why they are safe): a key above 200 requests a second on a node is paid
 //! for in advance. At most `burst / (4 × live nodes)` a node, used within a second, given back when idle and on
 //! [`SharedState::shutdown`]. A node that is killed takes its leases along: up to `nodes × lease` units are under-admitted,
 //! until the buckets have drained. While a lease pays, bans given on another node are heard of within a second. Only
 //! [`SharedState::admit`] uses leases, since what [`SharedState::take`] took may be given back.
 //!
 //! **When the store is away** ([`Policy`]): with [`Policy::Local`] each node counts by itself at `limit / live nodes`, from
-//! the bucket as it last saw it; all nodes together stay within the limit, except that every node has at least one unit,
-//! and that a key another node had used up just before has this node's share once more. What was admitted so is charged to
-//! the store when it is back, before the next decision about the key. A call without an answer may have been charged: it is
-//! decided locally all the same, so less may be admitted, never more.
+//! the bucket as it last saw it, so that all nodes together stay within the limit. What was admitted so is charged to the
+//! store when it is back, before this node's next decision about the key. Three exceptions, each bounded by one share of
+//! a node: every node has at least one unit; a key that others used up and this node did not see has this node's share;
+//! and a node that alone is cut off admits its share beside what the store admits to the others. A call without an answer
+//! may have been charged: it is decided locally all the same, so less may be admitted, never more.
 //!
 //! **On a cluster** each key is asked where it lives, all at once; when one refuses, the others are given back what they
 //! took. What drained meanwhile is not given back: less may be admitted, never more.
@@ -471,6 +472,9 @@ impl SharedState {
 
 impl std::fmt::Debug for SharedState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SharedState").field("node", &self.0.node).field("counts", &self.counts()).finish_non_exhaustive()
+        f.debug_struct("SharedState")
+            .field("node", &self.0.node)
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }

@@ -55,6 +55,13 @@ pub(super) struct Part {
     sequence: bool,
 }
 
+impl Part {
+    /// Whether a verdict depends on it, rather than only the sequence.
+    pub(super) const fn decides(&self) -> bool {
+        !self.lines.is_empty() || !self.whos.is_empty()
+    }
+}
+
 impl Request {
     pub(super) fn new(cost: u32, want: Want, now: Millis, mono: Instant) -> Self {
         Self { lines: Vec::with_capacity(4), whos: Vec::with_capacity(2), cost, want, now, mono }

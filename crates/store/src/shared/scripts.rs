@@ -107,8 +107,14 @@ pub(super) enum Said {
     Taken,
     Over,
     /// `who` is the place of a group of the call, from zero.
-    Banned { until: Millis, who: usize },
-    BanBegan { until: Millis, who: usize },
+    Banned {
+        until: Millis,
+        who: usize,
+    },
+    BanBegan {
+        until: Millis,
+        who: usize,
+    },
 }
 
 /// What [`TAKE`] answers.
@@ -158,9 +164,9 @@ pub(super) fn tat(value: &Value) -> Result<Option<Tat>, Unavailable> {
 /// The sequence's text.
 pub(super) fn held(value: &Value) -> Result<Option<Held>, Unavailable> {
     let Some(text) = text(value)? else { return Ok(None) };
-    let parsed = text.split_once(' ').and_then(|(birth, number)| {
-        Some(Held { birth: birth.parse().ok()?, number: number.parse().ok()? })
-    });
+    let parsed = text
+        .split_once(' ')
+        .and_then(|(birth, number)| Some(Held { birth: birth.parse().ok()?, number: number.parse().ok()? }));
     parsed.map(Some).ok_or_else(|| foreign("a sequence that is no number"))
 }
 

@@ -17,8 +17,6 @@ const AT_ONCE: usize = 64;
 pub(super) struct Tended {
     last: Option<Instant>,
     counts: VecDeque<u32>,
-    /// The store's milliseconds at the last sign of life.
-    heard: Option<Instant>,
 }
 
 /// What a round finds to tell the store.
@@ -43,7 +41,7 @@ impl SharedState {
             }
         }
         inner.local.sweep(inner.store_time(mono, now));
-        inner.heartbeat(BELIEVED, mono).await;
+        inner.heartbeat(BELIEVED).await;
         let found = inner.find(mono, now, Leases::Idle, up);
         inner.tell(found, now, mono).await;
     }
@@ -53,7 +51,7 @@ impl SharedState {
         let inner = &*self.0;
         let found = inner.find(mono, now, Leases::All, true);
         inner.tell(found, now, mono).await;
-        inner.heartbeat(Duration::ZERO, mono).await;
+        inner.heartbeat(Duration::ZERO).await;
     }
 }
 
@@ -65,12 +63,11 @@ enum Leases {
 }
 
 impl Inner {
-    async fn heartbeat(&self, life: Duration, mono: Instant) {
+    async fn heartbeat(&self, life: Duration) {
         let args = [self.node.clone().into_bytes(), life.as_millis().to_string().into_bytes()];
         let answer = self.eval(&scripts::HEARTBEAT, &[self.names.nodes()], &args).await;
         let Ok((live, _)) = answer.and_then(|answer| scripts::pair(&answer)) else { return };
         let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
-        tended.heard = Some(mono);
         tended.counts.push_back(u32::try_from(live).unwrap_or(u32::MAX));
         if tended.counts.len() > COUNTS {
             tended.counts.pop_front();
