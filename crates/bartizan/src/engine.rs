@@ -59,7 +59,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct StartError(String);
 
 impl StartError {
-    fn new(sentence: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(sentence: impl std::fmt::Display) -> Self {
         Self(sentence.to_string())
     }
 }
@@ -111,11 +111,11 @@ impl Engine {
         let keyring: Arc<dyn KeyProvider> = Arc::new(FileKeyring::open(&settings.secrets).map_err(StartError::new)?);
         let db = open_database(&settings).await?;
         check_time(&db, &clock).await?;
-        check_root_key(&db, keyring.as_ref()).await?;
+        let first_root = check_root_key(&db, keyring.as_ref()).await?;
         let node = node_name(&settings)?;
         let signing = Signing::load(&db, keyring.as_ref(), &settings.tokens, &node, clock.now()).await?;
         let metrics = Arc::new(Metrics::new(VERSION));
-        let state = open_state(&settings, keyring.as_ref())?;
+        let state = open_state(&settings, keyring.as_ref(), &first_root)?;
         let snapshot = settings.data.join("limits.snapshot");
         let hashing = hashing_pool(&settings.password, keyring.as_ref())?;
         let vault = Vault::new(Arc::clone(&keyring));
@@ -326,7 +326,8 @@ async fn check_time(db: &Db, clock: &Clock) -> Result<(), StartError> {
     if back > upkeep::KEPT {
         return Err(StartError::new(format!(
             "the system clock shows {}, but this database has already seen {seen}: set the clock (NTP) and start again; \
-             with a clock so far back, revoked tokens could be accepted",
+             with a clock so far back, revoked tokens could be accepted. If this clock is right and an earlier one was \
+             ahead: bartizan doctor --accept-clock",
             clock.now()
         )));
     }
@@ -339,33 +340,35 @@ async fn check_time(db: &Db, clock: &Clock) -> Result<(), StartError> {
 /// The name under which the database remembers the root key it was sealed under.
 const ROOT_KEY: &str = "keys.root";
 
-/// Notices at once when the keyring belongs to another database.
-async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<(), StartError> {
+/// Notices at once when the keyring belongs to another database; tells the root key this database began with.
+async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<String, StartError> {
     let scope = PlatformScope::granted("start-up: the root key is everybody's");
     let known = {
         let mut reader = db.read_platform(&scope).await.map_err(StartError::new)?;
         meta::find(&mut reader, ROOT_KEY).await.map_err(StartError::new)?
     };
     match known {
-        Some(known) => keyring.require(&known).map_err(|cause| {
-            StartError::new(format!(
+        Some(known) => match keyring.require(&known) {
+            Ok(()) => Ok(known),
+            Err(cause) => Err(StartError::new(format!(
                 "{cause}: this database was sealed under root key {known}, the keyring holds {}. Put the right root.key \
                  back into the secrets directory; without it the sealed data cannot be read",
                 keyring.kek_id()
-            ))
-        }),
+            ))),
+        },
         None => {
             let mut tx = db.change_platform(&scope).await.map_err(StartError::new)?;
             meta::set(&mut tx, ROOT_KEY, keyring.kek_id()).await.map_err(StartError::new)?;
-            tx.commit_quietly(()).await.map_err(StartError::new)
+            tx.commit_quietly(keyring.kek_id().to_owned()).await.map_err(StartError::new)
         }
     }
 }
 
-fn open_state(settings: &Settings, keyring: &dyn KeyProvider) -> Result<EmbeddedState, StartError> {
+/// The hot state. Its keys come from the root key the database began with, so that counters outlive a change of it.
+fn open_state(settings: &Settings, keyring: &dyn KeyProvider, first_root: &str) -> Result<EmbeddedState, StartError> {
     let limits = &settings.limits;
     let bans = BanPolicy::new(limits.ban_after, limits.ban_for).map_err(StartError::new)?;
-    let secret = keyring.derive("limit-keys").map_err(StartError::new)?;
+    let secret = keyring.derive(first_root, "limit-keys").map_err(StartError::new)?;
     Ok(EmbeddedState::new(limits.max_keys, bans, KeyMaker::new(&secret)))
 }
 

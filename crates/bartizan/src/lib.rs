@@ -18,6 +18,7 @@ pub mod guard;
 pub mod hashing;
 mod limits;
 pub mod metrics;
+pub mod noted_time;
 pub mod operator;
 mod paging;
 mod refusals;

@@ -166,9 +166,9 @@ impl KeyProvider for FileKeyring {
         self.unseal(kek, Content::Bytes, aad, wrapped)
     }
 
-    fn derive(&self, label: &str) -> Result<Secret<[u8; 32]>, KeyError> {
+    fn derive(&self, kek: &str, label: &str) -> Result<Secret<[u8; 32]>, KeyError> {
         let info = Aad::bind(*b"dl1", &[label.as_bytes()]).map_err(cipher_error)?;
-        derive_key(&self.current.key, &info).map_err(cipher_error)
+        derive_key(&self.root(kek)?.key, &info).map_err(cipher_error)
     }
 
     fn peppers(&self) -> Arc<Peppers> {

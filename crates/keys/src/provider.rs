@@ -45,12 +45,12 @@ pub trait KeyProvider: Debug + Send + Sync + 'static {
     /// As [`KeyProvider::unwrap`].
     fn unwrap_bytes(&self, kek: &str, aad: &[u8], wrapped: &[u8]) -> Result<Secret<Vec<u8>>, KeyError>;
 
-    /// A key for the use `label`, always the same for one root key: for the MAC of cursors, the hashing of limiter keys.
-    /// It changes with the root key, so it must not protect anything that is stored for long.
+    /// A key for the use `label`, always the same for one root key `kek`, current or older: for the MAC of cursors, the
+    /// hashing of limiter keys.
     ///
     /// # Errors
-    /// [`KeyError::Unavailable`].
-    fn derive(&self, label: &str) -> Result<Secret<[u8; 32]>, KeyError>;
+    /// [`KeyError::ForeignRoot`], [`KeyError::Unavailable`].
+    fn derive(&self, kek: &str, label: &str) -> Result<Secret<[u8; 32]>, KeyError>;
 
     /// The peppers of password hashes.
     fn peppers(&self) -> Arc<Peppers>;

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bartizan::Peer;
 use bartizan::api::Failure;
+use bartizan::clock::Clock;
+use bartizan::noted_time::{self, Accepted};
 use bartizan::settings::Settings;
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::time::Millis;
@@ -70,6 +72,15 @@ pub async fn examine_database(settings: &Settings) -> Examined {
         }
         Err(error) => told(Err(error.to_string())),
     }
+}
+
+/// Takes this machine's clock for right; see [`bartizan::noted_time`].
+pub async fn accept_clock(settings: &Settings) -> Result<Accepted, Stop> {
+    // A look must not create a database.
+    if settings.database.strip_prefix("sqlite:").is_some_and(|file| !settings.data.join(file).exists()) {
+        return Ok(Accepted::Unneeded);
+    }
+    noted_time::accept(settings, &Clock::system()).await.map_err(|error| Stop::new(Exit::Failed, error.to_string()))
 }
 
 async fn last_seen(db: &Db) -> Option<Millis> {

@@ -39,6 +39,8 @@ pub fn effects(kind: &EventKind) -> Vec<Effect> {
         EventKind::ServerStarted
         | EventKind::ServerStopped
         | EventKind::ConfigReloaded
+        // No server runs while the clock is accepted; the next one believes none of the old keys.
+        | EventKind::ClockAccepted { .. }
         | EventKind::SigningKeyCreated { .. }
         | EventKind::SigningKeyRotated { .. }
         | EventKind::SigningKeyRemoved { .. }

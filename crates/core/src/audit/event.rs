@@ -81,6 +81,15 @@ pub enum EventKind {
     ServerStopped,
     /// The configuration was read again and taken over.
     ConfigReloaded,
+    /// The operator took back the time this installation had noted, after a clock that was ahead.
+    ClockAccepted {
+        /// How far the noted time was ahead, in seconds.
+        ahead: u64,
+        /// Sessions begun or renewed in that time, which ended.
+        ended: u64,
+        /// Keys that signed access tokens, none of which is believed any more.
+        distrusted: usize,
+    },
     /// A key that signs access tokens was created.
     SigningKeyCreated {
         /// Its name in token headers.
@@ -267,6 +276,7 @@ impl EventKind {
             EventKind::ServerStarted => "server.started",
             EventKind::ServerStopped => "server.stopped",
             EventKind::ConfigReloaded => "config.reloaded",
+            EventKind::ClockAccepted { .. } => "clock.accepted",
             EventKind::SigningKeyCreated { .. } => "signing_key.created",
             EventKind::SigningKeyRotated { .. } => "signing_key.rotated",
             EventKind::SigningKeyRemoved { .. } => "signing_key.removed",
@@ -302,6 +312,7 @@ impl EventKind {
         "server.started",
         "server.stopped",
         "config.reloaded",
+        "clock.accepted",
         "signing_key.created",
         "signing_key.rotated",
         "signing_key.removed",
@@ -368,6 +379,7 @@ impl EventKind {
             EventKind::ServerStarted
             | EventKind::ServerStopped
             | EventKind::ConfigReloaded
+            | EventKind::ClockAccepted { .. }
             | EventKind::TenantUpdated { .. }
             | EventKind::AccessDenied { .. }
             | EventKind::AuditRead { .. } => Vec::new(),
@@ -377,6 +389,9 @@ impl EventKind {
     /// The rest of what is worth knowing, as a small flat object.
     pub fn details(&self) -> Value {
         match self {
+            EventKind::ClockAccepted { ahead, ended, distrusted } => {
+                json!({ "ahead_seconds": ahead, "ended_sessions": ended, "distrusted_keys": distrusted })
+            }
             EventKind::TenantUpdated { fields } | EventKind::UserUpdated { fields, .. } => json!({ "fields": fields }),
             EventKind::TenantTierChanged { from, to, .. } => json!({ "from": from, "to": to }),
             EventKind::UserCreated { role, .. } => json!({ "role": role }),

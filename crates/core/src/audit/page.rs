@@ -18,7 +18,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
     Some(match kind {
         EventKind::ServerStarted => EventKind::ServerStopped,
         EventKind::ServerStopped => EventKind::ConfigReloaded,
-        EventKind::ConfigReloaded => EventKind::SigningKeyCreated { kid: "kid".into() },
+        EventKind::ConfigReloaded => EventKind::ClockAccepted { ahead: 1, ended: 2, distrusted: 3 },
+        EventKind::ClockAccepted { .. } => EventKind::SigningKeyCreated { kid: "kid".into() },
         EventKind::SigningKeyCreated { .. } => {
             EventKind::SigningKeyRotated { kid: "kid".into(), retired: "kid".into() }
         }
@@ -38,7 +39,7 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         EventKind::UserEnabled { .. } => EventKind::UserDeleted { user, epoch },
         EventKind::UserDeleted { .. } => EventKind::PasswordChanged { user, ended: vec![session, session] },
         EventKind::PasswordChanged { .. } => EventKind::LoggedIn { user, session },
-        EventKind::LoggedIn { .. } => EventKind::LoginFailed { user: None, reason: "credentials" },
+        EventKind::LoggedIn { .. } => EventKind::LoginFailed { user: Some(user), reason: "credentials" },
         EventKind::LoginFailed { .. } => EventKind::TokenRefreshed { session },
         EventKind::TokenRefreshed { .. } => EventKind::RefreshReused { session, user },
         EventKind::RefreshReused { .. } => EventKind::LoggedOut { session },

@@ -92,8 +92,18 @@ fn an_older_key_under_a_false_id_is_refused() {
 #[test]
 fn derived_keys_depend_on_their_label_and_on_nothing_that_changes() {
     let (_temp, source) = installation();
-    let (one, two) = (FileKeyring::open(&source).unwrap(), FileKeyring::open(&source).unwrap());
-    assert!(one.derive("cursor").unwrap() == two.derive("cursor").unwrap());
-    assert!(one.derive("cursor").unwrap() != one.derive("limiter").unwrap());
-    assert!(one.derive("").unwrap() != one.derive("cursor").unwrap());
+    let one = FileKeyring::open(&source).unwrap();
+    let root = one.kek_id().to_owned();
+    let derive = |keyring: &FileKeyring, label| keyring.derive(&root, label);
+    let cursor = derive(&one, "cursor").unwrap();
+    assert!(cursor == derive(&FileKeyring::open(&source).unwrap(), "cursor").unwrap());
+    assert!(derive(&one, "limiter").unwrap() != cursor);
+    assert!(derive(&one, "").unwrap() != cursor);
+    // Nor on a change of the root key, as long as the old one is kept.
+    fs::rename(root_key(&source), source.dir.join(format!("root.{root}.key"))).unwrap();
+    FileKeyring::create(&source).unwrap();
+    let after = FileKeyring::open(&source).unwrap();
+    assert!(derive(&after, "cursor").unwrap() == cursor);
+    assert!(after.derive(after.kek_id(), "cursor").unwrap() != cursor);
+    assert!(matches!(one.derive(after.kek_id(), "cursor"), Err(KeyError::ForeignRoot { .. })));
 }

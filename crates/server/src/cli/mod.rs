@@ -93,7 +93,7 @@ pub enum Verb {
     /// Find out what is wrong, and how to mend it
     #[command(
         after_help = "Examples:\n  bartizan doctor\n  bartizan doctor --grade https://app.example.com\n  bartizan doctor --grade \
-        https://127.0.0.1:8443 --ca ca.pem\n\n--grade gives the page's security headers a grade as the MDN HTTP \
+        https://127.0.0.1:8443 --ca ca.pem\n  bartizan doctor --accept-clock\n\n--grade gives the page's security headers a grade as the MDN HTTP \
         Observatory does, without telling anybody.\nExit code 1 when a check fails, or the grade is below B."
     )]
     Doctor {
@@ -103,6 +103,12 @@ pub enum Verb {
         /// Trust these certificate authorities (PEM) instead of the system's
         #[arg(long, value_name = "FILE", requires = "grade")]
         ca: Option<PathBuf>,
+        /// Take this clock for right and forget an earlier one that was ahead, for which a start is refused
+        ///
+        /// No access token from before is believed any more, and sessions begun or renewed by the clock that was ahead end.
+        /// Everybody else goes on with his refresh token. The server must not run.
+        #[arg(long, conflicts_with = "grade")]
+        accept_clock: bool,
     },
     /// Tenants of the running server
     Tenant {

@@ -67,7 +67,8 @@ fn carry_out(cli: Cli, environment: Vec<(OsString, OsString)>) -> Result<(), Sto
         Verb::Dev { dir, listen } => asynchronously(dev::run(&dir, with_flags(sources, listen), form)),
         Verb::Config { verb } => look(verb, &sources, form),
         Verb::Routes => show::list(&wiring::routes()?, &["method", "path", "rate", "csrf", "access", "summary"], form),
-        Verb::Doctor { grade: Some(url), ca } => asynchronously(doctor::grade(&url, ca.as_deref(), form)),
+        Verb::Doctor { grade: Some(url), ca, .. } => asynchronously(doctor::grade(&url, ca.as_deref(), form)),
+        Verb::Doctor { accept_clock: true, .. } => asynchronously(doctor::accept_clock(&sources, form)),
         Verb::Doctor { grade: None, .. } => asynchronously(doctor::examine(&sources, form)),
         Verb::Completions { shell } => {
             let mut text = Vec::new();

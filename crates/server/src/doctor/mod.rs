@@ -1,4 +1,5 @@
-//! `bartizan doctor`: looks at everything a start depends on, and says how to mend what is wrong. Changes nothing.
+//! `bartizan doctor`: looks at everything a start depends on, and says how to mend what is wrong. Changes nothing,
+//! unless it is told to accept the clock.
 
 mod fetch;
 mod grade;
@@ -10,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bartizan::clock::Clock;
+use bartizan::noted_time::Accepted;
 use bartizan_core::time::Millis;
 use serde::Serialize;
 use serde_json::json;
@@ -83,6 +85,25 @@ pub async fn examine(sources: &Sources, form: Form) -> Result<(), Stop> {
         1 => Err(Stop::new(Exit::Failed, "1 check failed")),
         _ => Err(Stop::new(Exit::Failed, format!("{failed} checks failed"))),
     }
+}
+
+/// Takes this clock for right where an earlier one was ahead; says what that brought about.
+pub async fn accept_clock(sources: &Sources, form: Form) -> Result<(), Stop> {
+    let accepted = wiring::accept_clock(&sources.read()?.settings()).await?;
+    let (ahead, ended, distrusted) = match accepted {
+        Accepted::Yes { ahead, ended, distrusted } => (ahead.as_secs(), ended, distrusted),
+        Accepted::Unneeded => (0, 0, 0),
+    };
+    if form == Form::Json {
+        let told = json!({ "ahead_seconds": ahead, "ended_sessions": ended, "distrusted_keys": distrusted });
+        return show::value(&told, form);
+    }
+    show::out(&match accepted {
+        Accepted::Unneeded => "nothing to accept: a start is not refused for this clock\n".to_owned(),
+        Accepted::Yes { .. } => format!(
+            "accepted: the time noted was {ahead} s ahead; {ended} sessions ended, {distrusted} signing keys distrusted\n"
+        ),
+    })
 }
 
 fn report(lines: &[Line], form: Form) -> Result<(), Stop> {

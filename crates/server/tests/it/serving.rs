@@ -232,4 +232,17 @@ fn a_clock_set_back_is_said_at_the_start_and_not_forgotten_by_it() {
     let (exit, out, errors) = run(&arguments);
     assert_eq!((exit, out.as_str()), (1, ""));
     assert!(errors.contains("set the clock (NTP) and start again"), "{errors}");
+
+    // And when it was the earlier clock that was wrong:
+    let doctor = ["doctor", "--config", text(&config), "--accept-clock"];
+    let (exit, out, errors) = run(&doctor);
+    assert_eq!((exit, errors.as_str()), (0, ""));
+    assert!(out.starts_with("accepted: the time noted was 10"), "{out}");
+    let mut server = Server::start(&arguments, &[]);
+    server.hear("serving");
+    let (exit, out, errors) = run(&doctor);
+    assert_eq!((exit, out.as_str()), (1, ""), "not while a server runs: {errors}");
+    server.signal(Signal::TERM);
+    assert_eq!(server.end().0, Some(0));
+    assert_eq!(run(&doctor).1, "nothing to accept: a start is not refused for this clock\n");
 }

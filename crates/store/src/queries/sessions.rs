@@ -56,6 +56,8 @@ statements! {
     scoped END_ALL = "UPDATE sessions SET ended_at = $4 WHERE tenant_id = $1 AND user_id = $2 AND id <> $3 \
         AND ended_at IS NULL RETURNING id";
     scoped END_OF_TENANT = "UPDATE sessions SET ended_at = $2 WHERE tenant_id = $1 AND ended_at IS NULL";
+    platform("a session from the future is of no clock any more") END_OF_FUTURE = "UPDATE sessions SET ended_at = $1 \
+        WHERE ended_at IS NULL AND (created_at > $1 OR last_seen_at > $1)";
     platform("time ends sessions of every tenant") @quiet PRUNE = "DELETE FROM sessions WHERE (tenant_id, id) IN \
         (SELECT tenant_id, id FROM sessions WHERE absolute_expires_at <= $1 LIMIT $2)";
 }
@@ -141,6 +143,11 @@ pub async fn end_all(
 /// Ends every session of the tenant; says how many.
 pub async fn end_of_tenant(tx: &mut Tx, now: Millis) -> Result<u64, StoreError> {
     tx.run(END_OF_TENANT, args![now]).await
+}
+
+/// Ends every session that was begun or renewed after `now`, by a clock that was ahead; says how many.
+pub async fn end_of_future(tx: &mut Tx<PlatformScope>, now: Millis) -> Result<u64, StoreError> {
+    tx.run(END_OF_FUTURE, args![now]).await
 }
 
 /// Removes sessions past their absolute end, with their refresh tokens.
