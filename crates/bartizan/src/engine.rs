@@ -123,7 +123,7 @@ impl Engine {
         let trusted = Arc::new(ArcSwap::from_pointee(trusted(&settings)?));
         let transport = transport(settings.https);
         let defaults = Defaults { body: settings.request.body, info: info() };
-        let shared = open_shared(&settings, keyring.as_ref(), &node, clock.now()).await?;
+        let shared = open_shared(&settings, keyring.as_ref(), (&first_root, &node), clock.now()).await?;
         let following = load_effects(&db, &state, &settings, clock.now()).await?;
         let ground = Ground::new(Inner {
             clock,
@@ -403,7 +403,7 @@ async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), Star
 async fn open_database(settings: &Settings) -> Result<Db, StartError> {
     let server = &settings.database_server;
     let password = server.password_file.as_deref().map(read_secret).transpose().map_err(StartError::new)?;
-    let options = DbOptions { pool: server.pool, acquire: server.acquire, password };
+    let options = DbOptions { pool: server.pool, acquire: server.acquire, password, ..DbOptions::default() };
     Db::open_with(&settings.database, &settings.data, &options).await.map_err(StartError::new)
 }
 
@@ -415,7 +415,7 @@ const SHARED_START: Duration = Duration::from_secs(10);
 async fn open_shared(
     settings: &Settings,
     keyring: &dyn KeyProvider,
-    node: &str,
+    (first_root, node): (&str, &str),
     now: Millis,
 ) -> Result<Option<SharedState>, StartError> {
     let state = &settings.state;
@@ -453,7 +453,7 @@ async fn open_shared(
     }
     let limits = &settings.limits;
     let bans = BanPolicy::new(limits.ban_after, limits.ban_for).map_err(StartError::new)?;
-    let secret = keyring.derive("limit-keys").map_err(StartError::new)?;
+    let secret = keyring.derive(first_root, "limit-keys").map_err(StartError::new)?;
     let options = SharedOptions {
         least_nodes: state.nodes,
         on_store_error: state.when_away,
