@@ -95,7 +95,7 @@ impl Accounts {
         if let Some(taken) = self.tenant(slug.as_str()).await? {
             return self.signed_up_before(grant, &taken).await;
         }
-        self.limits.charge_sign_up(grant.origin.ip)?;
+        self.limits.charge_sign_up(grant.origin.ip).await?;
         let hash = self.hash(grant, password).await?;
         let now = self.ground.now();
         let (tenant, user) = (TenantId::new(now, random()?), UserId::new(now, random()?));
@@ -147,7 +147,7 @@ impl Accounts {
         let account = email.index_form();
         let attempt = Attempt { tenant: slug.as_str(), account: &account, ip: grant.origin.ip, device };
         // Charged before the hash, so that a flood costs the attacker his quota and not our memory.
-        let charge = self.limits.charge_login(&attempt).inspect_err(|_| self.counted("limited"))?;
+        let charge = self.limits.charge_login(&attempt).await.inspect_err(|_| self.counted("limited"))?;
         let secret = URL_SAFE_NO_PAD.encode(random::<32>()?);
         let mut found = found;
         let pair = loop {
@@ -195,7 +195,7 @@ impl Accounts {
         let Some(found) = usable else { return Ok(Entry::Refused) };
         let begun = self.renew_and_begin(grant, &found, verdict, password, device).await;
         if !matches!(begun, Ok(Entry::Changed | Entry::Refused)) {
-            self.limits.refund_login(charge);
+            self.limits.refund_login(charge).await;
         }
         begun
     }
@@ -208,12 +208,11 @@ impl Accounts {
         record: Option<&str>,
         charge: &Charge,
     ) -> Result<Verified, Failure> {
-        self.hashing_for(grant).verify(password.expose(), record).await.map_err(|cause| {
-            if matches!(cause, HashingError::Busy { .. }) {
-                self.limits.refund_login(charge);
-            }
-            cause.into()
-        })
+        let compared = self.hashing_for(grant).verify(password.expose(), record).await;
+        if matches!(compared, Err(HashingError::Busy { .. })) {
+            self.limits.refund_login(charge).await;
+        }
+        Ok(compared?)
     }
 
     async fn renew_and_begin(
@@ -269,13 +268,13 @@ impl Accounts {
         // A live session is a known device: an outsider's failures do not stand in the owner's way.
         let device = Some(digest(&[b"session", who.session.as_bytes()]));
         let attempt = Attempt { tenant: &tenant, account: &email, ip: grant.origin.ip, device };
-        let charge = self.limits.charge_login(&attempt)?;
+        let charge = self.limits.charge_login(&attempt).await?;
         let record = user.password_hash.expose().as_str();
         if self.compare(grant, &current, Some(record), &charge).await? == Verified::Wrong {
             self.login_failed(grant, Some(who.tenant), Some(who.user), &charge).await?;
             return Err(Code::PasswordWrong.into());
         }
-        self.limits.refund_login(&charge);
+        self.limits.refund_login(&charge).await;
         let hash = self.hash(grant, new).await?;
         let now = self.ground.now();
         let Begun::New(mut change) = self.ground.change(&permit).await? else { return Ok(()) };

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::extract::State;
@@ -18,9 +18,11 @@ use bartizan_core::password::Cost;
 use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
 use bartizan_core::token::MAX_LIFETIME;
-use bartizan_keys::{FileKeyring, KeyProvider};
+use bartizan_keys::{FileKeyring, KeyProvider, read_secret};
+use bartizan_store::shared::link::{Address, Link, LinkOptions, LinkState};
+use bartizan_store::shared::{SharedOptions, SharedState};
 use bartizan_store::state::{BanPolicy, EmbeddedState, Restored};
-use bartizan_store::{Db, PlatformScope, login_failures, meta};
+use bartizan_store::{Db, DbOptions, InForce, PlatformScope, login_failures, meta};
 use http::{StatusCode, header};
 use tokio::task::JoinHandle;
 
@@ -29,6 +31,7 @@ use crate::api::{Defaults, Failure, Faults, Info, Table};
 use crate::clock::Clock;
 use crate::embed::Door;
 use crate::entropy::random;
+use crate::following::Following;
 use crate::front::{Front, Reloadable};
 use crate::ground::{Ground, Inner};
 use crate::guard::{Authenticator, Decider, Grant, Guard};
@@ -106,7 +109,7 @@ impl Engine {
     pub async fn start_at(settings: Settings, clock: Clock) -> Result<Self, StartError> {
         check_tokens(&settings.tokens)?;
         let keyring: Arc<dyn KeyProvider> = Arc::new(FileKeyring::open(&settings.secrets).map_err(StartError::new)?);
-        let db = Db::open(&settings.database, &settings.data).await.map_err(StartError::new)?;
+        let db = open_database(&settings).await?;
         check_time(&db, &clock).await?;
         let first_root = check_root_key(&db, keyring.as_ref()).await?;
         let node = node_name(&settings)?;
@@ -120,10 +123,14 @@ impl Engine {
         let trusted = Arc::new(ArcSwap::from_pointee(trusted(&settings)?));
         let transport = transport(settings.https);
         let defaults = Defaults { body: settings.request.body, info: info() };
+        let shared = open_shared(&settings, keyring.as_ref(), (&first_root, &node), clock.now()).await?;
+        let following = load_effects(&db, &state, &settings, clock.now()).await?;
         let ground = Ground::new(Inner {
             clock,
             db,
             state,
+            shared,
+            following,
             vault,
             settings: ArcSwap::from_pointee(settings),
             metrics: Arc::clone(&metrics),
@@ -152,6 +159,7 @@ impl Engine {
         });
 
         let decider = Decider {
+            ground: ground.clone(),
             limits: limits.clone(),
             authenticator: authenticator.clone(),
             blocks: Arc::clone(&blocked),
@@ -221,8 +229,12 @@ impl Engine {
     /// door of the application's own. No input or output; about a microsecond for a token seen before.
     ///
     /// # Errors
-    /// The code to answer with.
+    /// The code to answer with; `server.storage_unavailable` when what other nodes ended could not be read for longer than
+    /// the bound.
     pub fn authenticate(&self, token: &str) -> Result<Principal, Code> {
+        if !self.ground.is_fresh() {
+            return Err(Code::StorageUnavailable);
+        }
         self.authenticator.check(token, self.ground.now()).map_err(|rejected| rejected.code)
     }
 
@@ -243,6 +255,9 @@ impl Engine {
     /// Ends in good order, after the listeners have drained: counters and audit rows are on disk when this returns.
     pub async fn shutdown(&self) {
         self.upkeep.abort();
+        if let Some(shared) = &self.ground.shared {
+            shared.shutdown(self.ground.now(), Instant::now()).await;
+        }
         upkeep::keep_counters(&self.ground, &self.snapshot).await;
         if let Err(cause) = upkeep::note_time(&self.ground).await {
             tracing::warn!(%cause, "the time could not be noted");
@@ -360,9 +375,6 @@ fn open_state(settings: &Settings, keyring: &dyn KeyProvider, first_root: &str) 
 /// Brings back what must outlive a restart: revocations and failed logins from the database, counters from their file.
 async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), StartError> {
     let now = ground.now();
-    for (effect, until) in ground.db.load_effects(now).await.map_err(StartError::new)? {
-        ground.state.apply(effect, until);
-    }
     match ground.state.load(snapshot, now) {
         Ok(Restored::SetAside { flaw, moved_to }) => {
             tracing::warn!(%flaw, moved_to = %moved_to.display(), "the kept counters cannot be used: limits begin anew");
@@ -385,6 +397,91 @@ async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), Star
         }
     }
     Ok(())
+}
+
+/// Opens the database, with the password from its file.
+async fn open_database(settings: &Settings) -> Result<Db, StartError> {
+    let server = &settings.database_server;
+    let password = server.password_file.as_deref().map(read_secret).transpose().map_err(StartError::new)?;
+    let options = DbOptions { pool: server.pool, acquire: server.acquire, password, ..DbOptions::default() };
+    Db::open_with(&settings.database, &settings.data, &options).await.map_err(StartError::new)
+}
+
+/// How long the start waits for the shared state.
+const SHARED_START: Duration = Duration::from_secs(10);
+
+/// Connects to the shared state, when one is configured. It must answer at the start, so that a wrong address or password
+/// is told at once; afterwards it may come and go.
+async fn open_shared(
+    settings: &Settings,
+    keyring: &dyn KeyProvider,
+    (first_root, node): (&str, &str),
+    now: Millis,
+) -> Result<Option<SharedState>, StartError> {
+    let state = &settings.state;
+    if state.url == settings::State::EMBEDDED {
+        if state.revocation == settings::Revocation::Strict {
+            return Err(StartError::new("strict revocation needs a shared state: set state.url to a redis:// address"));
+        }
+        return Ok(None);
+    }
+    let address = Address::parse(&state.url).map_err(|cause| StartError::new(format!("state.url: {cause}")))?;
+    let secret = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
+    let options = LinkOptions {
+        timeout: state.timeout,
+        connect: state.connect,
+        user: state.user.clone(),
+        password: secret(&state.password_file)?,
+        ca: state.ca_file.clone(),
+        sentinel_password: secret(&state.sentinel_password_file)?,
+        pool: state.pool,
+    };
+    let link = Link::start(address, options);
+    link.ready(SHARED_START).await.map_err(|cause| {
+        StartError::new(format!("the shared state (state.url) cannot be used: {cause}. See that it runs and that address, user, password and TLS are right"))
+    })?;
+    match link.survey().await {
+        Ok(servers) => {
+            for server in servers.iter().filter(|server| server.evicts()) {
+                tracing::warn!(
+                    server = %server.server, policy = %server.maxmemory_policy,
+                    "Redis may evict limits, bans and the revocation sequence: CONFIG SET maxmemory-policy noeviction"
+                );
+            }
+        }
+        Err(cause) => tracing::warn!(%cause, "the shared state does not tell its settings"),
+    }
+    let limits = &settings.limits;
+    let bans = BanPolicy::new(limits.ban_after, limits.ban_for).map_err(StartError::new)?;
+    let secret = keyring.derive(first_root, "limit-keys").map_err(StartError::new)?;
+    let options = SharedOptions {
+        least_nodes: state.nodes,
+        on_store_error: state.when_away,
+        leases: state.leases,
+        max_keys: limits.max_keys,
+        prefix: state.prefix.clone(),
+        ..SharedOptions::new(node, bans)
+    };
+    let shared = SharedState::new(link, KeyMaker::new(&secret), options);
+    shared.tend(now, Instant::now()).await;
+    Ok(Some(shared))
+}
+
+/// Puts every effect in force. Where other nodes can end something too, says from where to read on.
+async fn load_effects(
+    db: &Db,
+    state: &EmbeddedState,
+    settings: &Settings,
+    now: Millis,
+) -> Result<Option<Following>, StartError> {
+    let began = Instant::now();
+    let InForce { highest, effects } = db.load_effects(now).await.map_err(StartError::new)?;
+    for (effect, until) in effects {
+        state.apply(effect, until);
+    }
+    let strict = settings.state.revocation == settings::Revocation::Strict;
+    // A file is locked by its one process.
+    Ok(db.path().is_none().then(|| Following::new(settings.state.revocation_bound, strict, highest, began)))
 }
 
 fn hashing_pool(password: &settings::Password, keyring: &dyn KeyProvider) -> Result<HashingPool, StartError> {
@@ -463,8 +560,26 @@ async fn ready(State(ops): State<Ops>) -> Response {
     };
     let up = matches!(tokio::time::timeout(Duration::from_secs(2), asked).await, Ok(Ok(_)));
     ops.ground.metrics.storage_up.set(i64::from(up));
-    let body = serde_json::json!({ "ready": up, "storage": if up { "up" } else { "down" }, "state": "embedded" });
-    let status = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = |up| if up { "up" } else { "down" };
+    let (state, why) = match ops.ground.shared.as_ref().map(|shared| shared.link().state()) {
+        None => ("embedded", None),
+        Some(LinkState::Up) => ("up", None),
+        Some(LinkState::Down { why, .. }) => ("down", Some(why.to_string())),
+    };
+    let fresh = ops.ground.is_fresh();
+    let mut body = serde_json::json!({ "ready": up && fresh, "storage": word(up), "state": state });
+    if let Some(following) = &ops.ground.following {
+        let lag = u64::try_from(following.age().as_millis()).unwrap_or(u64::MAX);
+        body["revocation"] = serde_json::json!({
+            "fresh": fresh, "lag_ms": lag, "bound_ms": following.bound().as_millis() as u64, "sequence": following.applied(),
+        });
+    }
+    if let Some(shared) = &ops.ground.shared {
+        body["nodes"] = shared.live_nodes().into();
+        body["state_error"] = why.into();
+    }
+    // Without the shared state requests are still decided, by this node: it stays in service.
+    let status = if up && fresh { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
@@ -481,9 +596,48 @@ async fn metrics_text(State(ops): State<Ops>) -> Response {
     gauge(&metrics.entries, "table", "raised_epochs", counts.raised);
     gauge(&metrics.entries, "table", "verified_tokens", ops.authenticator.remembered());
     gauge(&metrics.bytes, "table", "hot_state", counts.memory_bytes);
+    shared_metrics(&ops.ground);
     let load = ops.hashing.load();
     gauge(&metrics.hashing, "state", "running", load.running);
     gauge(&metrics.hashing, "state", "waiting", load.waiting);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
+}
+
+/// What the shared state and the follower say of themselves, at the scrape.
+fn shared_metrics(ground: &Ground) {
+    let metrics = &ground.metrics;
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    if let Some(following) = &ground.following {
+        metrics.revocation_lag.set(i64::try_from(following.age().as_millis()).unwrap_or(i64::MAX));
+        metrics.revocation_sequence.set(following.applied());
+    }
+    let up = ground.shared.as_ref().is_none_or(|shared| shared.link().state() == LinkState::Up);
+    metrics.state_up.set(i64::from(up));
+    let Some(shared) = &ground.shared else {
+        metrics.state_nodes.set(1);
+        return;
+    };
+    metrics.state_nodes.set(i64::from(shared.live_nodes()));
+    let (counts, link) = (shared.counts(), shared.link().counts());
+    for (kind, value) in [
+        ("round_trips", counts.round_trips),
+        ("failures", counts.failures),
+        ("timeouts", link.timeouts),
+        ("reconnects", link.reconnects),
+        ("breaker_opened", link.breaker_opened),
+        ("scripts_loaded", link.scripts_loaded),
+        ("denials_cached", counts.denials_cached),
+        ("leased", counts.leased),
+        ("lease_units_granted", counts.lease_units_granted),
+        ("lease_units_returned", counts.lease_units_returned),
+        ("decided_locally", counts.decided_locally),
+        ("admitted_open", counts.admitted_open),
+        ("refused_away", counts.refused_away),
+        ("away_milliseconds", counts.away_millis),
+        ("replayed", counts.replayed),
+        ("replay_lost", counts.replay_lost),
+    ] {
+        metrics.state_activity.get_or_create_owned(&Word("kind", kind)).set(number(value));
+    }
 }

@@ -19,7 +19,15 @@ impl From<StoreError> for Failure {
             StoreErrorKind::Duplicate("email") => Code::EmailTaken.into(),
             StoreErrorKind::Duplicate("idempotency key") => Code::IdempotencyConflict.into(),
             StoreErrorKind::Duplicate(_) => Code::Conflict.into(),
-            StoreErrorKind::Busy
+            StoreErrorKind::Unknown => {
+                tracing::error!(cause = %error, "the store did not answer a commit");
+                Refusal::new(Code::OutcomeUnknown).retry_after(Duration::from_secs(2)).into()
+            }
+            StoreErrorKind::Busy | StoreErrorKind::Unreachable => {
+                tracing::warn!(cause = %error, "the store refused for now");
+                Refusal::new(Code::StorageUnavailable).retry_after(Duration::from_secs(1)).into()
+            }
+            StoreErrorKind::Access
             | StoreErrorKind::Full
             | StoreErrorKind::ReadOnly
             | StoreErrorKind::Io

@@ -3,7 +3,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
@@ -14,10 +14,11 @@ use bartizan_core::id::{EventId, TenantId};
 use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
 use bartizan_store::idempotency::IdempotencyRow;
+use bartizan_store::shared::SharedState;
 use bartizan_store::state::{EmbeddedState, Presented, Standing};
 use bartizan_store::words::{TenantStatus, UserStatus};
 use bartizan_store::{
-    Border, Committed, Conn, Db, PlatformScope, Reader, Scope, Tx, data_keys, idempotency, sessions, tenants, users,
+    Border, Committed, Conn, Db, PlatformScope, Reader, Scope, StoreError, Tx, data_keys, idempotency, sessions, tenants, users,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,7 @@ use serde::de::DeserializeOwned;
 use crate::api::Failure;
 use crate::clock::Clock;
 use crate::entropy::random;
+use crate::following::Following;
 use crate::guard::{Grant, Permit};
 use crate::metrics::{Metrics, Word};
 use crate::settings::Settings;
@@ -44,7 +46,12 @@ pub(crate) struct Ground(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) clock: Clock,
     pub(crate) db: Db,
+    /// Revocations of this installation, and the limits where no other node counts.
     pub(crate) state: EmbeddedState,
+    /// The limits of all nodes together.
+    pub(crate) shared: Option<SharedState>,
+    /// How far what other nodes ended has been read; `None` with a database that no other node can open.
+    pub(crate) following: Option<Following>,
     pub(crate) vault: Vault,
     pub(crate) settings: ArcSwap<Settings>,
     pub(crate) metrics: Arc<Metrics>,
@@ -200,7 +207,13 @@ impl Ground {
         T: Send + 'static,
     {
         let ground = self.clone();
-        let kept = tokio::spawn(async move { tx.commit(event, value).await.map(|committed| ground.apply(committed)) });
+        let kept = tokio::spawn(async move {
+            let committed = tx.commit(event, value).await?;
+            let (effect_seq, kept) = (committed.effect_seq, Instant::now());
+            let value = ground.apply(committed);
+            ground.announce(effect_seq, kept).await;
+            Ok::<_, StoreError>(value)
+        });
         Ok(kept.await.map_err(Failure::fault)??)
     }
 

@@ -11,6 +11,7 @@ mod embed;
 pub mod engine;
 mod entropy;
 mod failure;
+mod following;
 mod front;
 mod ground;
 pub mod guard;

@@ -3,9 +3,10 @@
 //! Parameters travel with each question, the state keeps only moments; so a change of tier or of the configuration acts
 //! on the next request and resets nothing.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bartizan_core::error::{Code, Refusal};
@@ -14,6 +15,7 @@ use bartizan_core::net::Prefix;
 use bartizan_core::principal::{Principal, Tier};
 use bartizan_core::time::Millis;
 use bartizan_store::login_failures::FailureRow;
+use bartizan_store::shared::{Away, Decided, Group, Sequence, SharedState, Want};
 use bartizan_store::state::{Admission, Ask, BanPolicy};
 use http::{HeaderMap, HeaderValue};
 
@@ -25,6 +27,28 @@ use crate::settings::{self, Rate};
 pub(crate) struct Limits {
     ground: Ground,
     policies: Arc<ArcSwap<Policies>>,
+    carried: Arc<Carried>,
+}
+
+/// Counters that this node has carried over to a new tier; the youngest of them, so that memory is bounded.
+#[derive(Debug, Default)]
+struct Carried(Mutex<VecDeque<Key>>);
+
+impl Carried {
+    const MOST: usize = 4096;
+
+    /// Whether `key` is asked about for the first time.
+    fn first(&self, key: Key) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&key) {
+            return false;
+        }
+        if known.len() >= Self::MOST {
+            known.pop_front();
+        }
+        known.push_back(key);
+        true
+    }
 }
 
 /// The configured limits, checked once.
@@ -107,6 +131,15 @@ impl Policies {
         })
     }
 
+    /// The limits of an address, and the key that its refusals count against.
+    fn of_address(&self, ip: IpAddr) -> (Key, Vec<Ask>) {
+        let narrow = Key(Prefix::narrow(ip).key());
+        let mut asks = Vec::with_capacity(4);
+        asks.push(Ask::new(narrow, ADDRESS, self.address));
+        asks.extend(Prefix::wide(ip).map(|wide| Ask::new(Key(wide.key()), NETWORK, self.network)));
+        (narrow, asks)
+    }
+
     fn tier(&self, tier: Tier) -> Option<&TierPolicy> {
         self.tiers.iter().find(|policy| policy.tier == tier)
     }
@@ -135,7 +168,7 @@ fn quota(rate: Rate) -> Result<Quota, InvalidQuota> {
 impl Limits {
     pub(crate) fn new(ground: Ground) -> Result<Self, InvalidQuota> {
         let policies = Policies::new(&ground.settings.load().limits)?;
-        Ok(Self { ground, policies: Arc::new(ArcSwap::from_pointee(policies)) })
+        Ok(Self { ground, policies: Arc::new(ArcSwap::from_pointee(policies)), carried: Arc::default() })
     }
 
     /// Takes over changed settings; what was counted stays counted.
@@ -143,16 +176,15 @@ impl Limits {
         let (policies, bans) = (Policies::new(limits)?, BanPolicy::new(limits.ban_after, limits.ban_for)?);
         self.policies.store(Arc::new(policies));
         self.ground.state.rule_bans(bans);
+        if let Some(shared) = &self.ground.shared {
+            shared.rule_bans(bans);
+        }
         Ok(())
     }
 
     /// Charges one request to its address, unless that is banned.
     pub(crate) fn charge_address(&self, ip: IpAddr, now: Millis) -> Ruling {
-        let policies = self.policies.load();
-        let narrow = Key(Prefix::narrow(ip).key());
-        let mut asks = Vec::with_capacity(4);
-        asks.push(Ask::new(narrow, ADDRESS, policies.address));
-        asks.extend(Prefix::wide(ip).map(|wide| Ask::new(Key(wide.key()), NETWORK, policies.network)));
+        let (narrow, mut asks) = self.policies.load().of_address(ip);
         let admission = self.ground.state.admit(narrow, &mut asks, 1, now);
         self.counted(admission);
         Ruling { asks, admission, now }
@@ -197,10 +229,80 @@ impl Limits {
         }
     }
 
+    /// Charges one request to its address and, when he is known, to its user and his tenant: all or none, in one round
+    /// trip to the shared state at most. With `Want::DecisionAndSequence` also asks how far revocations are.
+    ///
+    /// # Errors
+    /// 503 when the shared state is away and the configuration says that nothing is admitted then.
+    pub(crate) async fn charge_shared(
+        &self,
+        shared: &SharedState,
+        ip: IpAddr,
+        who: Option<&Principal>,
+        want: Want,
+        now: Millis,
+    ) -> Result<(Ruling, Option<Sequence>), Refusal> {
+        let policies = self.policies.load_full();
+        let (narrow, mut asks) = policies.of_address(ip);
+        let known = who.and_then(|who| Some((who, policies.tier(who.tier)?)));
+        let mut user = None;
+        if let Some((who, policy)) = known {
+            let key = tier_key(who.user.as_u128(), who.tier);
+            user = Some(key);
+            asks.push(Ask::new(key, USER, policy.user));
+            asks.push(Ask::new(tier_key(who.tenant.as_u128(), who.tier), TENANT, policy.tenant));
+            if self.ground.state.tier_override(who.tenant).is_some() {
+                self.carry_over_shared(shared, who, &policies, now).await;
+            }
+        }
+        let began = Instant::now();
+        let split = asks.len().saturating_sub(if user.is_some() { 2 } else { 0 });
+        let (address_asks, user_asks) = asks.split_at_mut(split);
+        let address = Group { who: narrow, asks: address_asks };
+        let ruled = match user {
+            Some(user) => {
+                let mut groups = [address, Group { who: user, asks: user_asks }];
+                shared.admit(&mut groups, 1, want, now, began).await
+            }
+            None => shared.admit(&mut [address], 1, want, now, began).await,
+        }
+        .map_err(away)?;
+        if ruled.decided == Decided::Store {
+            self.ground.metrics.state_round_trip.observe(began.elapsed().as_secs_f64());
+        }
+        self.counted(ruled.admission);
+        Ok((Ruling { asks, admission: ruled.admission, now }, ruled.sequence))
+    }
+
+    /// As [`Limits::carry_over`]. Two nodes that do it at once charge twice: too strict for one period, never too lax.
+    async fn carry_over_shared(&self, shared: &SharedState, who: &Principal, policies: &Policies, now: Millis) {
+        let Some(new) = policies.tier(who.tier) else { return };
+        for (id, name, to) in [(who.user.as_u128(), USER, new.user), (who.tenant.as_u128(), TENANT, new.tenant)] {
+            let key = tier_key(id, who.tier);
+            if !self.carried.first(key) || shared.peek(key).await.is_some() {
+                continue;
+            }
+            let mut used = 0;
+            for old in policies.tiers.iter().filter(|old| old.tier != who.tier) {
+                let from = if name == USER { old.user } else { old.tenant };
+                let seen = limit::take(shared.peek(tier_key(id, old.tier)).await, &from, 0, now).1;
+                used = used.max(from.burst().saturating_sub(seen.remaining));
+            }
+            if used > 0 {
+                // Charged or not, the request itself is decided next.
+                let _ = shared.take(&mut [Ask::new(key, name, to)], used.min(to.burst()), now, Instant::now()).await;
+            }
+        }
+    }
+
     /// Notes that an address tried something no honest client does; many of these lead to a ban.
-    pub(crate) fn suspect(&self, ip: Option<IpAddr>, now: Millis) {
-        let Some(ip) = ip else { return };
-        if self.ground.state.count_refusal(Key(Prefix::narrow(ip).key()), now).is_some() {
+    pub(crate) async fn suspect(&self, ip: IpAddr, now: Millis) {
+        let who = Key(Prefix::narrow(ip).key());
+        let began = match &self.ground.shared {
+            Some(shared) => shared.count_refusal(who, now, Instant::now()).await,
+            None => self.ground.state.count_refusal(who, now),
+        };
+        if began.is_some() {
             self.ground.metrics.limit_decisions.ban_began.inc();
         }
     }
@@ -227,7 +329,7 @@ impl Limits {
     ///
     /// # Errors
     /// `limit.quota_exceeded` with the wait; the same for an account that does not exist.
-    pub(crate) fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charge, Refusal> {
+    pub(crate) async fn charge_login(&self, attempt: &Attempt<'_>) -> Result<Charge, Refusal> {
         let policies = self.policies.load();
         let [account_network, account, network, tenant] = policies.login;
         let keys = self.ground.state.keys();
@@ -244,7 +346,7 @@ impl Limits {
             asks.push(Ask::new(keys.key(&[b"login.account", slug, name]), "login-account", account));
             asks.push(Ask::new(keys.key(&[b"login.tenant", slug]), "login-tenant", tenant));
         }
-        self.charge(asks)
+        self.charge(asks).await
     }
 
     /// Charges a sign-up to the network it comes from, before its password is hashed: as many as it may fail to log in. It
@@ -252,18 +354,22 @@ impl Limits {
     ///
     /// # Errors
     /// `limit.quota_exceeded` with the wait.
-    pub(crate) fn charge_sign_up(&self, ip: Option<IpAddr>) -> Result<(), Refusal> {
+    pub(crate) async fn charge_sign_up(&self, ip: Option<IpAddr>) -> Result<(), Refusal> {
         let Some(ip) = ip else { return Ok(()) };
         let policies = self.policies.load();
         let [_, _, network, _] = policies.login;
         let asks = self.network_asks(ip, b"signup.network", "signup-network", network, policies.login_wide);
-        self.charge(asks).map(drop)
+        self.charge(asks).await.map(drop)
     }
 
     /// Takes one from each, or from none.
-    fn charge(&self, mut asks: Vec<Ask>) -> Result<Charge, Refusal> {
+    async fn charge(&self, mut asks: Vec<Ask>) -> Result<Charge, Refusal> {
         let now = self.ground.now();
-        let admission = match self.ground.state.take(&mut asks, 1, now) {
+        let verdict = match &self.ground.shared {
+            Some(shared) => shared.take(&mut asks, 1, now, Instant::now()).await.map_err(away)?,
+            None => self.ground.state.take(&mut asks, 1, now),
+        };
+        let admission = match verdict {
             Verdict::Admit => return Ok(Charge(asks)),
             Verdict::Deny { retry_after } => Admission::Limited { retry_after },
             Verdict::Never => Admission::Impossible,
@@ -281,12 +387,19 @@ impl Limits {
     }
 
     /// Gives a login's charge back: it was no failure.
-    pub(crate) fn refund_login(&self, charge: &Charge) {
-        self.ground.state.refund(&charge.0, 1, self.ground.now());
+    pub(crate) async fn refund_login(&self, charge: &Charge) {
+        let now = self.ground.now();
+        match &self.ground.shared {
+            Some(shared) => shared.refund(&charge.0, 1, now, Instant::now()).await,
+            None => self.ground.state.refund(&charge.0, 1, now),
+        }
     }
 
-    /// The counters of a failed login as they now stand, for the database.
+    /// The counters of a failed login as they now stand, for the database. None where the shared state keeps them.
     pub(crate) fn failures(&self, charge: &Charge) -> Vec<FailureRow> {
+        if self.ground.shared.is_some() {
+            return Vec::new();
+        }
         let updated_at = self.ground.now();
         let row = |ask: &Ask| {
             let tat = self.ground.state.tat_of(ask.key)?;
@@ -308,7 +421,18 @@ impl Limits {
     }
 }
 
+/// The answer while the shared state is away and nothing may be admitted without it.
+fn away(away: Away) -> Refusal {
+    Refusal::new(Code::StorageUnavailable).retry_after(away.retry_after)
+}
+
 impl Ruling {
+    /// Whether the first limit that said no is one of the address.
+    pub(crate) fn concerns_address(&self) -> bool {
+        let first = self.asks.iter().find(|ask| ask.limit.violated());
+        first.is_none_or(|ask| ask.limit.name == ADDRESS || ask.limit.name == NETWORK)
+    }
+
     /// The refusal, when the answer is no.
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         let limited = |wait: Option<Duration>| {

@@ -76,6 +76,20 @@ pub struct Metrics {
     pub audit_events: Counter,
     /// Audit rows of refusals that could not be written.
     pub audit_dropped: Counter,
+    /// Answers that waited out the bound of revocation because the shared state could not be told.
+    pub announcements_waited: Counter,
+    /// 1 while the shared state answers, or is embedded.
+    pub state_up: Gauge,
+    /// What the shared state did since the start, by kind.
+    pub state_activity: Family<Word, Gauge>,
+    /// Nodes that share the state.
+    pub state_nodes: Gauge,
+    /// How old this node's copy of the revocations is, in milliseconds.
+    pub revocation_lag: Gauge,
+    /// The number of the last effect in force here.
+    pub revocation_sequence: Gauge,
+    /// Round trips to the shared state.
+    pub state_round_trip: Histogram,
     /// How far the system's clock is behind the engine's, in milliseconds.
     pub clock_behind: Gauge,
     /// Live entries of the in-memory tables.
@@ -141,6 +155,9 @@ const REVOCATIONS: &[&str] = &[
     "operator",
 ];
 
+/// From fifty microseconds to the time-out and a little more.
+const ROUND_TRIP: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.06];
+
 /// From a quarter of a millisecond to eight seconds.
 fn latency() -> Histogram {
     Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 8.0])
@@ -190,6 +207,16 @@ impl Metrics {
             "password_hashing", "Password hashes running and waiting", Family::<Word, Gauge>::default();
             "limits_snapshot_failing", "1 while the counters of the limits cannot be written to disk", Gauge::default();
         };
+        let (announcements_waited, state_up, state_activity, state_nodes, revocation_lag, revocation_sequence) = register! {
+            "revocation_waited", "Answers that waited out the bound of revocation", Counter::default();
+            "state_up", "1 while the shared state answers, or is embedded", Gauge::default();
+            "state_activity", "What the shared state did since the start", Family::<Word, Gauge>::default();
+            "state_nodes", "Nodes that share the state", Gauge::default();
+            "revocation_lag_milliseconds", "How old this node's copy of the revocations is", Gauge::default();
+            "revocation_sequence", "The number of the last effect in force on this node", Gauge::default();
+        };
+        let state_round_trip = Histogram::new(ROUND_TRIP);
+        ours.register_with_unit("state_round_trip", "Round trips to the shared state", Unit::Seconds, state_round_trip.clone());
         let build = Family::<Word, Gauge>::default();
         build.get_or_create(&Word("version", version)).set(1);
         ours.register("build_info", "The running version", build);
@@ -210,6 +237,13 @@ impl Metrics {
             faults,
             audit_events,
             audit_dropped,
+            announcements_waited,
+            state_up,
+            state_activity,
+            state_nodes,
+            revocation_lag,
+            revocation_sequence,
+            state_round_trip,
             clock_behind,
             entries,
             bytes,

@@ -41,6 +41,7 @@ async fn write(ground: Ground, mut waiting: mpsc::Receiver<AuditEvent>) {
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
         match ground.db.record_all(&batch).await {
             Ok(committed) => {
+                // Refusals end nothing: there is nothing to announce.
                 ground.apply(committed);
                 // One was counted there.
                 ground.metrics.audit_events.inc_by(batch.len().saturating_sub(1) as u64);

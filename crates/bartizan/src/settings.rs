@@ -15,8 +15,12 @@ pub struct Settings {
     pub data: PathBuf,
     /// Where the secrets are (a directory 0700, files 0600, or files given one by one).
     pub secrets: SecretSource,
-    /// `sqlite:…`; a relative path is taken from `data`.
+    /// `sqlite:…`, a relative path taken from `data`; or `postgres://user@host/database`.
     pub database: String,
+    /// How a database server is reached; SQLite needs none of it.
+    pub database_server: DatabaseServer,
+    /// Where limits are counted and how revocations reach this node.
+    pub state: State,
     /// Request limits.
     pub limits: Limits,
     /// Access and refresh tokens.
@@ -31,6 +35,100 @@ pub struct Settings {
     pub request: Request,
     /// Whether the public listener speaks TLS: decides HSTS.
     pub https: Https,
+}
+
+/// How a database server is reached.
+#[derive(Clone, Debug)]
+pub struct DatabaseServer {
+    /// Connections of this node, at least 2.
+    pub pool: u32,
+    /// How long a request waits for a connection.
+    pub acquire: Duration,
+    /// The file that holds the password.
+    pub password_file: Option<PathBuf>,
+}
+
+/// Where limits are counted and how revocations reach this node.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// `embedded`, or the address of Redis or Valkey: `redis://…`, `redis+sentinel://…`, `redis+cluster://…`, each also
+    /// with `rediss`.
+    pub url: String,
+    /// The user there.
+    pub user: Option<String>,
+    /// The file that holds his password.
+    pub password_file: Option<PathBuf>,
+    /// The file that holds the sentinels' password.
+    pub sentinel_password_file: Option<PathBuf>,
+    /// The authority of the servers' certificates, in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// How long one question may take.
+    pub timeout: Duration,
+    /// How long a connection may take.
+    pub connect: Duration,
+    /// Connections to each server.
+    pub pool: usize,
+    /// Before every key.
+    pub prefix: String,
+    /// How many nodes to reckon with at least.
+    pub nodes: u32,
+    /// Who decides while it is away.
+    pub when_away: Policy,
+    /// Whether hot keys are paid for in advance.
+    pub leases: bool,
+    /// When a revocation acts on the other nodes.
+    pub revocation: Revocation,
+    /// How old a node's copy of the revocations may be.
+    pub revocation_bound: Duration,
+}
+
+pub use bartizan_store::shared::Policy;
+
+/// Whether `address` is that of a Redis or Valkey, of Sentinels, or of a cluster, and carries no password.
+pub fn is_shared_state(address: &str) -> bool {
+    bartizan_store::shared::link::Address::parse(address).is_ok_and(|address| !address.carries_password())
+}
+
+/// When a revocation acts on the other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Revocation {
+    /// Within the bound; no request asks anybody.
+    #[default]
+    Replicated,
+    /// On the next request; each one with a credential asks the shared state.
+    Strict,
+}
+
+impl Default for DatabaseServer {
+    fn default() -> Self {
+        Self { pool: 16, acquire: Duration::from_secs(5), password_file: None }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            url: State::EMBEDDED.into(),
+            user: None,
+            password_file: None,
+            sentinel_password_file: None,
+            ca_file: None,
+            timeout: Duration::from_millis(50),
+            connect: Duration::from_secs(1),
+            pool: 1,
+            prefix: "bz:".into(),
+            nodes: 1,
+            when_away: Policy::Local,
+            leases: true,
+            revocation: Revocation::Replicated,
+            revocation_bound: Duration::from_secs(1),
+        }
+    }
+}
+
+impl State {
+    /// The address that stands for this process.
+    pub const EMBEDDED: &'static str = "embedded";
 }
 
 /// Whether browsers reach this server over TLS.
@@ -167,6 +265,8 @@ impl Settings {
             data: dir.join("data"),
             secrets: SecretSource::dir(dir.join("secrets")),
             database: "sqlite:bartizan.db".into(),
+            database_server: DatabaseServer::default(),
+            state: State::default(),
             limits: Limits {
                 tiers: BTreeMap::from([
                     (Tier::Free, tier(Rate::per_minute(60, 60), Rate::per_minute(600, 600))),

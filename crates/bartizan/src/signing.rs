@@ -42,6 +42,8 @@ pub(crate) struct Signing(Arc<ArcSwap<Ring>>);
 
 #[derive(Debug)]
 struct Ring {
+    /// What was stored when it was made.
+    stored: Vec<(String, words::KeyState)>,
     active: SigningKey,
     verifier: Verifier,
     issuer: Arc<str>,
@@ -81,6 +83,13 @@ impl Signing {
         if !rows.iter().any(|row| row.state == words::KeyState::Active) {
             let row = make(provider, words::KeyState::Active, now)?;
             let mut tx = db.change_platform(&tending()).await?;
+            // Another node may have been faster.
+            rows = signing_keys::all(&mut tx).await?;
+            if rows.iter().any(|row| row.state == words::KeyState::Active) {
+                tx.cancel().await?;
+                let ring = Ring::of(&rows, provider, tokens.issuer.as_str().into(), tokens.audience.as_str().into())?;
+                return Ok(Self(Arc::new(ArcSwap::from_pointee(ring))));
+            }
             signing_keys::insert(&mut tx, &row).await?;
             let event = AuditEvent {
                 id: bartizan_core::id::EventId::new(now, random()?),
@@ -102,7 +111,9 @@ impl Signing {
     /// recorded before it is in force here.
     pub(crate) async fn tend(&self, ground: &Ground, provider: &dyn KeyProvider) -> Result<Tended, Failure> {
         let now = ground.now();
-        let rows = stored(&ground.db).await?;
+        // Read inside the change: of several nodes one moves the keys along, the others find it done.
+        let mut tx = ground.db.change_platform(&tending()).await?;
+        let rows = signing_keys::all(&mut tx).await?;
         let pending = rows.iter().find(|row| row.state == words::KeyState::Pending);
         let active = rows.iter().find(|row| row.state == words::KeyState::Active);
         let over = rows.iter().find(|row| {
@@ -111,7 +122,6 @@ impl Signing {
         });
         let due = active.is_some_and(|row| now.since(row.activated_at.unwrap_or(row.created_at)) >= SIGNS_FOR);
         let grant = Grant::system("key-rotation", &ground.node);
-        let mut tx = ground.db.change_platform(&tending()).await?;
         let kind = if let Some(row) = over {
             signing_keys::delete(&mut tx, &row.kid).await?;
             EventKind::SigningKeyRemoved { kid: row.kid.clone() }
@@ -127,13 +137,21 @@ impl Signing {
             EventKind::SigningKeyCreated { kid: row.kid }
         } else {
             tx.cancel().await?;
-            return Ok(Tended::Unchanged);
+            return self.take_over(&rows, provider);
         };
         let event = ground.event(&grant, kind)?;
         ground.keep(tx, event, ()).await?;
-        let rows = stored(&ground.db).await?;
+        self.take_over(&stored(&ground.db).await?, provider)
+    }
+
+    /// Puts the stored keys in force, if they are others than those in force.
+    fn take_over(&self, rows: &[SigningKeyRow], provider: &dyn KeyProvider) -> Result<Tended, Failure> {
         let old = self.0.load_full();
-        self.0.store(Arc::new(Ring::of(&rows, provider, Arc::clone(&old.issuer), Arc::clone(&old.audience))?));
+        let stored = states(rows);
+        if old.stored == stored {
+            return Ok(Tended::Unchanged);
+        }
+        self.0.store(Arc::new(Ring::of(rows, provider, Arc::clone(&old.issuer), Arc::clone(&old.audience))?));
         Ok(Tended::Changed)
     }
 
@@ -196,8 +214,13 @@ impl Ring {
         let active = active.ok_or_else(|| Failure::fault("no active signing key"))?;
         let keys = Arc::new(KeySet::new(verifying).map_err(Failure::fault)?);
         let verifier = Verifier::new(keys, Arc::clone(&issuer), Arc::clone(&audience)).map_err(Failure::fault)?;
-        Ok(Self { active, verifier, issuer, audience })
+        Ok(Self { active, verifier, issuer, audience, stored: states(rows) })
     }
+}
+
+/// Every key with its state, to tell whether something changed.
+fn states(rows: &[SigningKeyRow]) -> Vec<(String, words::KeyState)> {
+    rows.iter().map(|row| (row.kid.clone(), row.state)).collect()
 }
 
 /// A fresh id for a token.

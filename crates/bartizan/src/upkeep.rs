@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bartizan_core::net::BlockList;
 use bartizan_keys::KeyProvider;
 use bartizan_store::{blocks, meta};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api::Failure;
@@ -44,6 +44,21 @@ impl Keys {
 /// Starts the once-a-second round; it ends when aborted.
 pub(crate) fn start(ground: Ground, blocked: Arc<ArcSwap<BlockList>>, keys: Keys, snapshot: PathBuf) -> JoinHandle<()> {
     tokio::spawn(async move {
+        let followed = ground.clone();
+        // Ends with this task.
+        let mut others = JoinSet::new();
+        others.spawn(async move { followed.follow().await });
+        if let Some(shared) = ground.shared.clone() {
+            let tended = ground.clone();
+            others.spawn(async move {
+                let mut tick = interval(Duration::from_secs(1));
+                tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    tick.tick().await;
+                    shared.tend(tended.now(), Instant::now()).await;
+                }
+            });
+        }
         let mut tick = interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut round = 0u64;

@@ -18,6 +18,6 @@ mod secret_file;
 
 pub use fault::{SecretFault, SecretFaults};
 pub use keyring::FileKeyring;
-pub use place::SecretSource;
+pub use place::{SecretSource, read_secret};
 pub use provider::{KeyError, KeyProvider, Transience};
 pub use secret_file::{Flaw, SecretKind};

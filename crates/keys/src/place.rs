@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use bartizan_core::secret::Secret;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use zeroize::Zeroizing;
@@ -86,6 +87,22 @@ pub(crate) fn read(path: &Path, place: Place) -> Result<Zeroizing<Vec<u8>>, Secr
         return Err(SecretFault::new(path, "is much longer than a secret", "Put the right file there"));
     }
     Ok(bytes)
+}
+
+/// A password or another text that lies in a file of its own, such as that of a database server. The file must be for us
+/// alone, as those of the secrets directory; a newline at its end is not part of it.
+///
+/// # Errors
+/// When it is missing, can be read by others, is empty, longer than a secret, or not text.
+pub fn read_secret(path: &Path) -> Result<Secret<String>, SecretFault> {
+    let bytes = read(path, Place::Given)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFault::new(path, "is not text", "Put the right file there"))?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(SecretFault::new(path, "is empty", "Write the password into it"));
+    }
+    Ok(Secret::new(text.to_owned()))
 }
 
 fn check_file_mode(path: &Path, metadata: &fs::Metadata, place: Place) -> Result<(), SecretFault> {

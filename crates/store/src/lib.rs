@@ -10,12 +10,13 @@ pub mod db;
 pub mod error;
 mod queries;
 pub mod scope;
+pub mod shared;
 pub mod sql;
 pub mod state;
 pub mod value;
 pub mod words;
 
-pub use db::{Committed, Conn, Db, EFFECT_LIFE, Pruned, Reader, Tx};
+pub use db::{Committed, Conn, Db, DbOptions, EFFECT_LIFE, InForce, Pruned, Reader, Tx};
 pub use error::{StoreError, StoreErrorKind};
 pub use queries::{
     audit, blind_index, blocks, data_keys, effects, idempotency, login_failures, meta, refresh_tokens,

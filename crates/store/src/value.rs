@@ -4,8 +4,9 @@ use bartizan_core::id::{BlockId, EventId, RequestId, SessionId, TenantId, TokenI
 use bartizan_core::principal::{Role, Tier};
 use bartizan_core::secret::Secret;
 use bartizan_core::time::Millis;
+use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, ValueRef as _};
+use sqlx::{Decode, Postgres, Row as _, Sqlite, Type, ValueRef as _};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::words::{KeyState, RefreshState, TenantStatus, UserStatus};
@@ -110,12 +111,51 @@ pub trait FromRow: Sized {
 }
 
 /// One row of an answer.
-pub struct Row(pub(crate) SqliteRow);
+pub struct Row(Cells);
+
+enum Cells {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl From<SqliteRow> for Row {
+    fn from(row: SqliteRow) -> Self {
+        Row(Cells::Sqlite(row))
+    }
+}
+
+impl From<PgRow> for Row {
+    fn from(row: PgRow) -> Self {
+        Row(Cells::Postgres(row))
+    }
+}
 
 impl Row {
     /// The number of columns.
     pub fn width(&self) -> usize {
-        self.0.len()
+        match &self.0 {
+            Cells::Sqlite(row) => row.len(),
+            Cells::Postgres(row) => row.len(),
+        }
+    }
+
+    fn cell<'r, T>(&'r self, index: usize) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
+    {
+        match &self.0 {
+            Cells::Sqlite(row) => row.try_get(index),
+            Cells::Postgres(row) => row.try_get(index),
+        }
+        .map_err(|_| unreadable(index))
+    }
+
+    fn is_null(&self, index: usize) -> Result<bool, StoreError> {
+        match &self.0 {
+            Cells::Sqlite(row) => row.try_get_raw(index).map(|raw| raw.is_null()),
+            Cells::Postgres(row) => row.try_get_raw(index).map(|raw| raw.is_null()),
+        }
+        .map_err(|_| unreadable(index))
     }
 
     pub(crate) fn columns(&self) -> Columns<'_> {
@@ -145,7 +185,7 @@ macro_rules! native {
     ($($type:ty),+) => {$(
         impl Column for $type {
             fn read(row: &Row, index: usize) -> Result<Self, StoreError> {
-                row.0.try_get(index).map_err(|_| unreadable(index))
+                row.cell(index)
             }
         }
     )+};
@@ -173,7 +213,7 @@ macro_rules! texts {
         }
         impl Column for $type {
             fn read(row: &Row, index: usize) -> Result<Self, StoreError> {
-                let text: &str = row.0.try_get(index).map_err(|_| unreadable(index))?;
+                let text: &str = row.cell(index)?;
                 text.parse().map_err(|_| unreadable(index))
             }
         }
@@ -190,7 +230,7 @@ impl Column for Millis {
 
 impl Column for [u8; 32] {
     fn read(row: &Row, index: usize) -> Result<Self, StoreError> {
-        let bytes: &[u8] = row.0.try_get(index).map_err(|_| unreadable(index))?;
+        let bytes: &[u8] = row.cell(index)?;
         bytes.try_into().map_err(|_| unreadable(index))
     }
 }
@@ -203,15 +243,14 @@ impl Column for Secret<String> {
 
 impl Column for serde_json::Value {
     fn read(row: &Row, index: usize) -> Result<Self, StoreError> {
-        let text: &str = row.0.try_get(index).map_err(|_| unreadable(index))?;
+        let text: &str = row.cell(index)?;
         serde_json::from_str(text).map_err(|_| unreadable(index))
     }
 }
 
 impl<T: Column> Column for Option<T> {
     fn read(row: &Row, index: usize) -> Result<Self, StoreError> {
-        let raw = row.0.try_get_raw(index).map_err(|_| unreadable(index))?;
-        if raw.is_null() { Ok(None) } else { T::read(row, index).map(Some) }
+        if row.is_null(index)? { Ok(None) } else { T::read(row, index).map(Some) }
     }
 }
 

@@ -22,14 +22,20 @@
 
 mod client;
 mod jwt;
+mod postgres;
 mod program;
+mod proxy;
 mod raw;
+mod redis;
 mod server;
 
 pub use client::{Answer, Client};
 pub use jwt::{claims, header, tampered};
+pub use postgres::PostgresServer;
 pub use program::{Finished, run};
+pub use proxy::Proxy;
 pub use raw::raw;
+pub use redis::{ClusterSet, RedisServer, SERVICE, SentinelSet, free_port, until};
 pub use server::{Home, Launch, Server, Session, passphrase};
 
 use std::time::Duration;

@@ -61,6 +61,11 @@ impl Authenticator {
         result
     }
 
+    /// Whether the signature of `token` is remembered, so that looking at it costs next to nothing.
+    pub(crate) fn remembers(&self, token: &str) -> bool {
+        token.len() <= bartizan_core::token::MAX_TOKEN && self.verified.find(&VerifiedTokens::digest(token)).is_some()
+    }
+
     /// Forgets every remembered signature: a key was retired, removed or distrusted.
     pub(crate) fn forget(&self) {
         self.verified.flush();

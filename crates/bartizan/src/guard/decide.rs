@@ -13,6 +13,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bartizan_core::audit::EventKind;
@@ -22,12 +23,14 @@ use bartizan_core::id::RequestId;
 use bartizan_core::net::BlockList;
 use bartizan_core::principal::{Principal, Role};
 use bartizan_core::time::Millis;
+use bartizan_store::shared::{SharedState, Want};
 use http::{HeaderMap, Method, Uri, header};
 
 use super::authenticate::Authenticator;
 use super::credential::Credential;
 use crate::api::{Access, Csrf, Row};
-use crate::ground::count;
+use crate::following::Following;
+use crate::ground::{Ground, count};
 use crate::limits::{Limits, Ruling};
 use crate::metrics::Metrics;
 
@@ -142,6 +145,7 @@ impl fmt::Display for Reason {
 /// Makes the decision. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Decider {
+    pub(crate) ground: Ground,
     pub(crate) limits: Limits,
     pub(crate) authenticator: Authenticator,
     pub(crate) blocks: Arc<ArcSwap<BlockList>>,
@@ -151,19 +155,27 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
-    /// Decides about a request for the declared route `row`. Reads no body, waits for nothing.
+    /// Decides about a request for the declared route `row`. Reads no body. Waits for nothing on one machine; with a shared
+    /// state for one round trip at most, and for the database only when this node's copy of the revocations is too old.
     ///
     /// The order is that of [`Check`]: from cheap to dear, and from what concerns everybody to what concerns this route.
-    pub(crate) fn decide(&self, facts: &RequestFacts<'_>, row: &Row, now: Millis) -> Verdict {
+    pub(crate) async fn decide(&self, facts: &RequestFacts<'_>, row: &Row, now: Millis) -> Verdict {
         let mut headers = HeaderMap::with_capacity(4);
-        let answer = self.consider(facts, row, now, &mut headers);
+        let answer = match &self.ground.shared {
+            None => self.consider(facts, row, now, &mut headers).await,
+            Some(shared) => self.consider_shared(shared, facts, row, now, &mut headers).await,
+        };
         self.verdict(answer, headers)
     }
 
     /// Decides about a request for nothing that is declared: only the address can be judged.
-    pub(crate) fn stray(&self, facts: &RequestFacts<'_>, now: Millis) -> Verdict {
+    pub(crate) async fn stray(&self, facts: &RequestFacts<'_>, now: Millis) -> Verdict {
         let mut headers = HeaderMap::with_capacity(4);
-        let answer = self.admit_address(address(facts), now, &mut headers).map(|ruling| {
+        let answer = match &self.ground.shared {
+            None => self.admit_address(address(facts), now, &mut headers),
+            Some(shared) => self.admit_address_shared(shared, address(facts), now, &mut headers).await,
+        };
+        let answer = answer.map(|ruling| {
             self.limits.describe(&ruling, None, &mut headers);
             None
         });
@@ -174,14 +186,14 @@ impl Decider {
         match answer {
             Ok(principal) => Verdict::Allow { principal, headers },
             Err(no) => {
-                let No { reason, refusal, record } = *no;
+                let No { reason, refusal, record, forged: _ } = *no;
                 count(&self.metrics.refused, "code", refusal.code.as_str());
                 Verdict::Deny { reason, refusal, headers, record }
             }
         }
     }
 
-    fn consider(
+    async fn consider(
         &self,
         facts: &RequestFacts<'_>,
         row: &Row,
@@ -189,7 +201,7 @@ impl Decider {
         headers: &mut HeaderMap,
     ) -> Result<Option<Principal>, Box<No>> {
         let ruling = self.admit_address(address(facts), now, headers)?;
-        let (who, action, roles) = match self.identify(facts, row, now) {
+        let (who, action, roles) = match self.identify_and_note(facts, row, now).await {
             Ok(Some(identified)) => identified,
             other => {
                 self.limits.describe(&ruling, None, headers);
@@ -201,14 +213,81 @@ impl Decider {
         if let Some(refusal) = ruling.refusal() {
             return Err(No::at(Check::PrincipalLimits)(refusal));
         }
+        self.permit(who, action, roles).map(Some)
+    }
+
+    /// As [`Self::consider`] where all nodes count together. One round trip says everything, so the credential is looked
+    /// at first, which needs no input or output; a request whose credential is refused is charged to its address alone.
+    /// Signatures not seen before are bounded by this node's own count of the address, as they are on one machine.
+    async fn consider_shared(
+        &self,
+        shared: &SharedState,
+        facts: &RequestFacts<'_>,
+        row: &Row,
+        now: Millis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Principal>, Box<No>> {
+        let (began, ip) = (Instant::now(), address(facts));
+        self.unblocked(ip)?;
+        if let Ok(Credential::Bearer(token)) = Credential::of(facts.headers)
+            && matches!(row.access, Access::Requires { .. })
+            && !self.authenticator.remembers(token)
+        {
+            let ruling = self.limits.charge_address(ip, now);
+            if let Some(refusal) = ruling.refusal() {
+                self.limits.describe(&ruling, None, headers);
+                return Err(No::at(Check::AddressLimits)(refusal));
+            }
+        }
+        let following = self.ground.following.as_ref();
+        let before = following.map_or(0, Following::applied);
+        let identified = self.identify_and_note(facts, row, now).await;
+        let who = identified.as_ref().ok().and_then(|found| found.as_ref().map(|(who, ..)| who));
+        let strict = who.is_some() && following.is_some_and(Following::strict);
+        let want = if strict { Want::DecisionAndSequence } else { Want::Decision };
+        let charged = self.limits.charge_shared(shared, ip, who, want, now).await;
+        let (ruling, sequence) = charged.map_err(No::at(Check::AddressLimits))?;
+        self.limits.describe(&ruling, who.map(|who| who.tier), headers);
+        if let Some(refusal) = ruling.refusal() {
+            let check = if ruling.concerns_address() { Check::AddressLimits } else { Check::PrincipalLimits };
+            return Err(No::at(check)(refusal));
+        }
+        let Some((who, action, roles)) = identified? else { return Ok(None) };
+        if strict && self.ground.heed(sequence, before, began).await.map_err(No::at(Check::Credential))? {
+            // More was ended than was known when the credential was looked at.
+            self.identify(facts, row, now)?;
+        }
+        self.permit(who, action, roles).map(Some)
+    }
+
+    /// The last check: the role.
+    fn permit(&self, who: Principal, action: &'static str, roles: &[Role]) -> Result<Principal, Box<No>> {
         if !roles.contains(&who.role) {
             count(&self.metrics.denied, "code", Code::PermissionDenied.as_str());
             let event = EventKind::AccessDenied { action, code: Code::PermissionDenied.as_str() };
             let reason = Reason { check: Check::Permission, word: action };
             let record = Some(Box::new((who, event)));
-            return Err(Box::new(No { reason, refusal: Code::PermissionDenied.into(), record }));
+            return Err(Box::new(No { reason, refusal: Code::PermissionDenied.into(), record, forged: false }));
         }
-        Ok(Some(who))
+        Ok(who)
+    }
+
+    /// As [`Self::identify`], with a copy of the revocations that is young enough; whoever presents a forged credential is
+    /// remembered for it.
+    async fn identify_and_note(
+        &self,
+        facts: &RequestFacts<'_>,
+        row: &Row,
+        now: Millis,
+    ) -> Result<Option<Identified>, Box<No>> {
+        if matches!(row.access, Access::Requires { .. }) {
+            self.ground.fresh().await.map_err(No::at(Check::Credential))?;
+        }
+        let identified = self.identify(facts, row, now);
+        if identified.as_ref().is_err_and(|no| no.forged) {
+            self.limits.suspect(address(facts), now).await;
+        }
+        identified
     }
 
     /// The principal behind the credential, and the action he must be allowed; nobody on a public route.
@@ -220,24 +299,42 @@ impl Decider {
             return Err(No::at(Check::Credential)(Code::CredentialMissing.into()));
         };
         let who = self.authenticator.check(token, now).map_err(|rejected| {
-            if rejected.is_forged() {
-                self.limits.suspect(Some(address(facts)), now);
-            }
             let reason = Reason { check: Check::Credential, word: rejected.reason };
-            Box::new(No { reason, refusal: rejected.code.into(), record: None })
+            Box::new(No { reason, refusal: rejected.code.into(), record: None, forged: rejected.is_forged() })
         })?;
         Ok(Some((who, action, roles)))
     }
 
     /// Block list, ban, address limit. Only a refusal is described here: an admitted request says it once, with all.
     fn admit_address(&self, ip: IpAddr, now: Millis, headers: &mut HeaderMap) -> Result<Ruling, Box<No>> {
-        if self.blocks.load().contains(ip).is_some() {
-            return Err(No::at(Check::BlockList)(Code::AddressBlocked.into()));
-        }
+        self.unblocked(ip)?;
         let ruling = self.limits.charge_address(ip, now);
         let Some(refusal) = ruling.refusal() else { return Ok(ruling) };
         self.limits.describe(&ruling, None, headers);
         Err(No::at(Check::AddressLimits)(refusal))
+    }
+
+    /// As [`Self::admit_address`], counted by all nodes together.
+    async fn admit_address_shared(
+        &self,
+        shared: &SharedState,
+        ip: IpAddr,
+        now: Millis,
+        headers: &mut HeaderMap,
+    ) -> Result<Ruling, Box<No>> {
+        self.unblocked(ip)?;
+        let charged = self.limits.charge_shared(shared, ip, None, Want::Decision, now).await;
+        let (ruling, _) = charged.map_err(No::at(Check::AddressLimits))?;
+        let Some(refusal) = ruling.refusal() else { return Ok(ruling) };
+        self.limits.describe(&ruling, None, headers);
+        Err(No::at(Check::AddressLimits)(refusal))
+    }
+
+    fn unblocked(&self, ip: IpAddr) -> Result<(), Box<No>> {
+        match self.blocks.load().contains(ip) {
+            Some(_) => Err(No::at(Check::BlockList)(Code::AddressBlocked.into())),
+            None => Ok(()),
+        }
     }
 
     fn same_site(&self, facts: &RequestFacts<'_>, row: &Row, credential: &Credential<'_>) -> Result<(), Refusal> {
@@ -269,12 +366,14 @@ struct No {
     reason: Reason,
     refusal: Refusal,
     record: Option<Box<(Principal, EventKind)>>,
+    /// The credential never was one of ours: somebody is trying.
+    forged: bool,
 }
 
 impl No {
     /// The refusals of `check`.
     fn at(check: Check) -> impl FnOnce(Refusal) -> Box<No> {
-        move |refusal| Box::new(No { reason: Reason { check, word: refusal.code.as_str() }, refusal, record: None })
+        move |refusal| Box::new(No { reason: Reason { check, word: refusal.code.as_str() }, refusal, record: None, forged: false })
     }
 }
 

@@ -43,7 +43,7 @@ impl Gate for Guard {
         let Inner { ground, decider, refusals } = &*self.0;
         let visitor = Visitor::of(parts);
         let mut grant = Grant::anonymous(visitor.request, visitor.ip);
-        match decider.decide(&facts(&visitor, parts), row, ground.now()) {
+        match decider.decide(&facts(&visitor, parts), row, ground.now()).await {
             Verdict::Allow { principal, headers } => {
                 if let Some(who) = principal {
                     grant.actor = Actor::User { id: who.user, session: Some(who.session) };
@@ -71,7 +71,7 @@ impl Gate for Guard {
     async fn stray(&self, parts: &mut Parts) -> Result<HeaderMap, Response<axum::body::Body>> {
         let Inner { ground, decider, .. } = &*self.0;
         let visitor = Visitor::of(parts);
-        match decider.stray(&facts(&visitor, parts), ground.now()) {
+        match decider.stray(&facts(&visitor, parts), ground.now()).await {
             Verdict::Allow { headers, .. } => Ok(headers),
             Verdict::Deny { refusal, headers, .. } => Err(with(answer::refuse(refusal, visitor.request), headers)),
         }

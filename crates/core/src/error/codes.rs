@@ -74,6 +74,7 @@ codes! {
     PasswordUnacceptable = "password.unacceptable", 422, "Password not acceptable", "Choose a longer password that is not on the list of common ones.";
     // Ours
     Internal = "server.internal", 500, "Internal error", "Tell the operator the request id.";
+    OutcomeUnknown = "server.outcome_unknown", 503, "Outcome unknown", "The change may or may not have been made: look, or repeat it with the same Idempotency-Key.";
     StorageUnavailable = "server.storage_unavailable", 503, "Storage unavailable", "Nothing was changed. Try again after the time in Retry-After.";
     RouteUndeclared = "route.undeclared", 404, "Not found", "There is nothing here that you may see.";
 }

@@ -22,4 +22,4 @@ mod quota;
 
 pub use gcra::{Decision, Limit, Tat, Verdict, refund, take, take_all};
 pub use key::{Key, KeyMaker, KeyedDigest};
-pub use quota::{InvalidQuota, Quota};
+pub use quota::{InvalidQuota, Quota, Ticks};

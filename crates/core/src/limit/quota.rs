@@ -6,6 +6,9 @@ use std::time::Duration;
 const LONGEST: u64 = 366 * 24 * 3600 * 1000;
 /// Room for the fraction of a millisecond in a [`Tat`](super::Tat).
 pub(super) const PART_BITS: u32 = 20;
+/// Most ticks of a full burst. Twice as many still fit a double, the only number a script in Redis has: so the shared
+/// counters are as exact as those in memory.
+const MOST_TICKS: u64 = 1 << 52;
 
 /// `count` in `period` in the long run, at most `burst` at once.
 ///
@@ -45,13 +48,28 @@ pub enum InvalidQuota {
     /// The burst is worth more than a year of the rate.
     #[error("the burst is worth more than 366 days of the rate")]
     BurstTooLong,
+    /// A full burst has more than 2^52 ticks: no room to keep it exactly.
+    #[error("burst times period has too many steps: choose a rounder count, a smaller burst or a shorter period")]
+    BurstTooFine,
+}
+
+/// A [`Quota`] in whole ticks, as a shared store counts it. All three fit a double exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticks {
+    /// Ticks that drain in a millisecond; at most 2^20.
+    pub drain: u32,
+    /// Ticks of one unit of cost.
+    pub unit: u64,
+    /// Ticks of a full burst; at most 2^52.
+    pub capacity: u64,
 }
 
 impl Quota {
     /// `count` in each `period` in the long run, at most `burst` at once.
     ///
     /// # Errors
-    /// See [`InvalidQuota`]; every count up to 1,048,576 is fine with every period of whole milliseconds.
+    /// See [`InvalidQuota`]; every count up to 1,048,576 is fine with every period of whole
+    /// milliseconds up to 49 days and a burst worth that long, or with every period and a burst up to 142,000.
     pub fn new(count: u32, period: Duration, burst: u32) -> Result<Self, InvalidQuota> {
         if count == 0 {
             return Err(InvalidQuota::CountZero);
@@ -74,6 +92,9 @@ impl Quota {
             return Err(InvalidQuota::BurstTooLong);
         }
         let capacity = u64::try_from(capacity).map_err(|_| InvalidQuota::BurstTooLong)?;
+        if capacity > MOST_TICKS {
+            return Err(InvalidQuota::BurstTooFine);
+        }
         let drain_millis = capacity.div_ceil(u64::from(drain));
         Ok(Self { count, burst, period: millis, drain, unit, capacity, drain_millis })
     }
@@ -91,6 +112,11 @@ impl Quota {
     /// The period.
     pub const fn period(&self) -> Duration {
         Duration::from_millis(self.period)
+    }
+
+    /// The same in ticks, for a store that counts by itself.
+    pub const fn ticks(&self) -> Ticks {
+        Ticks { drain: self.drain, unit: self.unit, capacity: self.capacity }
     }
 
     /// How long a full burst takes to drain: the longest lock-out after a clock was set back, and after a downgrade.
@@ -122,6 +148,11 @@ mod tests {
         assert_eq!(Quota::new(1_234_567, minute, 1), Err(InvalidQuota::RateTooFine));
         assert!(Quota::new(60_000_000, minute, u32::MAX).is_ok());
         assert!(Quota::new(u32::MAX, Duration::from_secs(1), 1).is_err());
+        let year = Duration::from_millis(LONGEST);
+        assert_eq!(Quota::new(1_048_573, year, 1_048_573), Err(InvalidQuota::BurstTooFine));
+        assert!(Quota::new(1_048_573, year, 142_000).is_ok());
+        assert!(Quota::new(1_048_576, year, 1_048_576).is_ok());
+        assert!(Quota::new(1_048_573, Duration::from_millis((1 << 32) - 1), 1_048_573).is_ok());
     }
 
     #[test]

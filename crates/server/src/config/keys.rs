@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::Reader;
 use super::setting::{
-    Count, DatabaseUrl, Line, LogFormat, LogLevel, Networks, Origins, Setting, Size, Span, State, WebOrigin,
+    Count, DatabaseUrl, Line, LogFormat, LogLevel, Networks, Origins, RevocationMode, Setting, Size, Span, StateUrl, WebOrigin, WhenAway,
 };
 
 /// When a changed value acts.
@@ -176,13 +176,57 @@ keys! {
     }
     /// The database: the one truth.
     database: Database = "database" {
-        /// `sqlite:` and a path; a relative one is taken from `data.dir`.
+        /// `sqlite:` and a path, a relative one taken from `data.dir`; or `postgres://USER@HOST/DATABASE` when several
+        /// nodes share it. Parameters: `sslmode` (left out: verified TLS, or none to this very machine) and `sslrootcert`.
         url: DatabaseUrl = "sqlite:bartizan.db", Restart;
+        /// The file of the database user's password: 0600, and never part of the address.
+        password_file: Option<PathBuf> = "", Restart;
+        /// Connections of this node to a database server, half to read, half to change. The server must allow for all
+        /// nodes together.
+        pool: Count<2, 1_000> = "16", Restart;
+        /// How long a request waits for a connection before it is answered 503.
+        acquire: Span<100, 60_000> = "5s", Restart;
     }
     /// The hot state: limits, bans, revocations.
     state: StateStore = "state" {
-        /// `embedded` keeps it in this process and, where a promise is made, in the database.
-        url: State = "embedded", Restart;
+        /// `embedded` keeps it in this process and, where a promise is made, in the database. Several nodes share one:
+        /// `redis://HOST`, `redis+sentinel://HOST,HOST,HOST/NAME` or `redis+cluster://HOST,HOST,HOST` (Redis 7.0 or
+        /// Valkey 7.2 at least), `rediss` in place of `redis` for TLS.
+        url: StateUrl = "embedded", Restart;
+        /// The user there. Left out: the default user.
+        user: Option<Line> = "", Restart;
+        /// The file of his password: 0600, and never part of the address.
+        password_file: Option<PathBuf> = "", Restart;
+        /// The file of the sentinels' password.
+        sentinel_password_file: Option<PathBuf> = "", Restart;
+        /// The only authority to trust for `rediss`, in PEM. Left out: those of the system.
+        ca_file: Option<PathBuf> = "", Restart;
+        /// How long one question may take. An outage costs a request this once, then nothing.
+        timeout: Span<5, 5_000> = "50ms", Restart;
+        /// How long a connection may take.
+        connect: Span<50, 60_000> = "1s", Restart;
+        /// Connections to each server. One carries tens of thousands of questions a second.
+        pool: Count<1, 64> = "1", Restart;
+        /// Before every key, so that others may use the same server.
+        prefix: Line = "bz:", Restart;
+        /// How many nodes there are at least: while the state is away before it could count them, each takes this share
+        /// of the limits.
+        nodes: Count<1, 10_000> = "1", Restart;
+        /// Who decides while it is away: `local` (each node by itself, at the limit divided by the nodes), `refuse`
+        /// (nobody is admitted), `open` (everybody is; counted and logged as such).
+        when_away: WhenAway = "local", Restart;
+        /// Whether keys with more than 200 requests a second on a node are paid for in advance, which spares the round
+        /// trip. Limits hold exactly either way.
+        leases: bool = "true", Restart;
+    }
+    /// How what one node ends reaches the others. Only with a database server: a file belongs to one process.
+    revocation: Revocation = "revocation" {
+        /// `replicated`: in force everywhere within `bound`, and no request asks anybody. `strict`: on the next request;
+        /// each one with a credential asks the shared state.
+        mode: RevocationMode = "replicated", Restart;
+        /// How old a node's copy may be. Past it the database is read before anybody is believed, and when that fails
+        /// the answer is 503.
+        bound: Span<500, 60_000> = "1s", Restart;
     }
     /// Rate limits. A denied request costs nothing.
     limits: Limits = "limits" {

@@ -305,6 +305,21 @@ fn check_together(keys: &Keys, origins: &BTreeMap<&'static str, Origin>, faults:
             );
         }
     }
+    let (server, shared) = (!keys.database.url.0.starts_with("sqlite:"), keys.state.url.0 != settings::State::EMBEDDED);
+    if keys.revocation.mode == setting::RevocationMode::Strict && !(server && shared) {
+        fault(
+            "revocation.mode",
+            "`revocation.mode = \"strict\"` needs `database.url` to be postgres:// and `state.url` to be redis",
+            "On one machine with SQLite every revocation acts on the next request anyway: leave it out.",
+        );
+    }
+    if !server && shared {
+        fault(
+            "state.url",
+            "`state.url` is shared but `database.url` is a file that only this process can open",
+            "Nodes that share limits share accounts too: set `database.url` to postgres://, or `state.url` to embedded.",
+        );
+    }
     if keys.proxies.trusted.0.iter().any(|network| network.prefix_len() == 0) {
         fault(
             "proxies.trusted",
@@ -387,6 +402,12 @@ impl Config {
             data: self.data(),
             secrets: self.secret_source(),
             database: keys.database.url.0.clone(),
+            database_server: settings::DatabaseServer {
+                pool: keys.database.pool.u32(),
+                acquire: keys.database.acquire.0,
+                password_file: keys.database.password_file.as_ref().map(|path| self.path(path)),
+            },
+            state: self.state(),
             limits: settings::Limits {
                 tiers: self.tiers(),
                 address: half(address, keys.address.burst),
@@ -426,6 +447,34 @@ impl Config {
                 deadline: keys.server.request_timeout.0,
             },
             https: if https { Https::On } else { Https::Off },
+        }
+    }
+
+    fn state(&self) -> settings::State {
+        let state = &self.keys.state;
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| self.path(path));
+        settings::State {
+            url: state.url.0.clone(),
+            user: state.user.as_ref().map(|user| user.0.clone()),
+            password_file: file(&state.password_file),
+            sentinel_password_file: file(&state.sentinel_password_file),
+            ca_file: file(&state.ca_file),
+            timeout: state.timeout.0,
+            connect: state.connect.0,
+            pool: state.pool.usize(),
+            prefix: state.prefix.0.clone(),
+            nodes: state.nodes.u32(),
+            when_away: match state.when_away {
+                setting::WhenAway::Local => settings::Policy::Local,
+                setting::WhenAway::Refuse => settings::Policy::Refuse,
+                setting::WhenAway::Open => settings::Policy::Open,
+            },
+            leases: state.leases,
+            revocation: match self.keys.revocation.mode {
+                setting::RevocationMode::Replicated => settings::Revocation::Replicated,
+                setting::RevocationMode::Strict => settings::Revocation::Strict,
+            },
+            revocation_bound: self.keys.revocation.bound.0,
         }
     }
 

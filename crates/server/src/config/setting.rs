@@ -396,10 +396,21 @@ macro_rules! words {
 }
 
 words! {
-    /// Where the hot state lives.
-    State {
-        /// In this process, kept on disk.
-        Embedded = "embedded",
+    /// Who decides while the shared state is away.
+    WhenAway {
+        /// Each node by itself, at the limit divided by the nodes.
+        Local = "local",
+        /// Nobody: nothing is admitted.
+        Refuse = "refuse",
+        /// Nobody: everything is admitted.
+        Open = "open",
+    }
+    /// When a revocation acts on the other nodes.
+    RevocationMode {
+        /// Within the bound.
+        Replicated = "replicated",
+        /// On the next request.
+        Strict = "strict",
     }
     /// How log lines look.
     LogFormat {
@@ -429,18 +440,54 @@ pub struct DatabaseUrl(pub String);
 
 impl Setting for DatabaseUrl {
     fn must() -> String {
-        "\"sqlite:\" followed by a path, such as \"sqlite:bartizan.db\"".into()
+        "\"sqlite:\" followed by a path, such as \"sqlite:bartizan.db\", or \"postgres://USER@HOST/DATABASE\" without a \
+         password: that goes into `database.password_file`"
+            .into()
     }
     fn read(raw: &Raw) -> Result<Self, Wrong> {
-        // The value itself is not repeated: other schemes carry passwords.
-        let text = raw.text().filter(|text| text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty()));
-        text.filter(|text| !text.contains(['?', '#', '\0'])).map(|text| Self(text.into())).ok_or_else(Self::must)
+        // The value itself is not repeated: a wrong one may carry a password.
+        let text = raw.text().ok_or_else(Self::must)?;
+        let file = text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty() && !text.contains(['?', '#', '\0']));
+        let server = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+        let server = server.is_some_and(|rest| !rest.is_empty() && without_password(rest));
+        if file || server { Ok(Self(text.into())) } else { Err(Self::must()) }
     }
     fn toml(&self) -> Option<String> {
         Some(quoted(&self.0))
     }
     fn schema() -> Value {
-        json!({"type": "string", "pattern": "^sqlite:.+"})
+        json!({"type": "string", "pattern": "^(sqlite:|postgres://|postgresql://).+"})
+    }
+}
+
+/// Whether an address, after its scheme, names no password: neither before the `@` nor as a parameter.
+fn without_password(rest: &str) -> bool {
+    let (authority, tail) = rest.split_once('/').unwrap_or((rest, ""));
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    !user.contains(':') && !tail.contains("password=") && !rest.contains(['#', '\0', ' '])
+}
+
+/// Where the hot state is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateUrl(pub String);
+
+impl Setting for StateUrl {
+    fn must() -> String {
+        "\"embedded\", or \"redis://HOST\", \"redis+sentinel://HOST,HOST,HOST/NAME\", \"redis+cluster://HOST,HOST,HOST\" \
+         (or rediss) without user and password: they go into `state.user` and `state.password_file`"
+            .into()
+    }
+    fn read(raw: &Raw) -> Result<Self, Wrong> {
+        let text = raw.text().ok_or_else(Self::must)?;
+        let embedded = text == bartizan::settings::State::EMBEDDED;
+        let shared = text.starts_with("redis") && !text.contains('@') && bartizan::settings::is_shared_state(text);
+        if embedded || shared { Ok(Self(text.into())) } else { Err(Self::must()) }
+    }
+    fn toml(&self) -> Option<String> {
+        Some(quoted(&self.0))
+    }
+    fn schema() -> Value {
+        json!({"type": "string", "pattern": "^(embedded|rediss?(\\+(sentinel|cluster))?://[^@]+)$"})
     }
 }
 

@@ -4,15 +4,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use sqlx::pool::PoolConnection;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Sqlite, SqliteConnection};
-
 use super::Held;
-use crate::error::{StoreError, StoreErrorKind};
+use super::wire::Wire;
+use crate::error::StoreError;
 use crate::scope::{Border, Scope};
 use crate::sql::{Scoped, Statement};
-use crate::value::{FromRow, Row, Value};
+use crate::value::{FromRow, Value};
 
 /// A connection and the border it must respect. What can be asked is what [`Statement`] allows for `S`.
 pub struct Conn<S = Scope> {
@@ -157,80 +154,4 @@ impl Drop for Trace {
             self.held.abandoned.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-/// The connection itself. PostgreSQL will be a second kind of `line`.
-pub(super) struct Wire {
-    /// Empty only while being dropped.
-    line: Option<PoolConnection<Sqlite>>,
-    /// Whether a transaction is, or may be, open.
-    open: bool,
-}
-
-impl Wire {
-    pub(super) fn reading(line: PoolConnection<Sqlite>) -> Self {
-        Self { line: Some(line), open: false }
-    }
-
-    /// Begins as a writer at once: a transaction that reads first and writes later could find its snapshot stale.
-    pub(super) async fn begin(line: PoolConnection<Sqlite>) -> Result<Self, StoreError> {
-        // Open from the start, so that a caller who goes away in the middle of BEGIN leaves no transaction behind.
-        let mut wire = Self { line: Some(line), open: true };
-        wire.execute("BEGIN IMMEDIATE", Vec::new()).await?;
-        Ok(wire)
-    }
-
-    async fn fetch(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-        let rows = bound(sql, args).fetch_all(self.line()?).await?;
-        Ok(rows.into_iter().map(Row).collect())
-    }
-
-    async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
-        Ok(bound(sql, args).execute(self.line()?).await?.rows_affected())
-    }
-
-    /// A failed COMMIT leaves `open` set: the drop cleans up.
-    async fn commit(&mut self) -> Result<(), StoreError> {
-        self.execute("COMMIT", Vec::new()).await?;
-        self.open = false;
-        Ok(())
-    }
-
-    async fn rollback(&mut self) -> Result<(), StoreError> {
-        self.execute("ROLLBACK", Vec::new()).await?;
-        self.open = false;
-        Ok(())
-    }
-
-    fn line(&mut self) -> Result<&mut SqliteConnection, StoreError> {
-        self.line.as_deref_mut().ok_or_else(|| StoreError::new(StoreErrorKind::Closed))
-    }
-}
-
-impl Drop for Wire {
-    /// Nobody gets the connection before its transaction is gone. After a full disk SQLite has rolled back by itself
-    /// and our ROLLBACK fails, as it does after a commit that was not waited for: then the connection is closed, which
-    /// ends whatever it still holds, and the pool makes a new one.
-    fn drop(&mut self) {
-        let Some(mut line) = self.line.take().filter(|_| self.open) else { return };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            // The program ends: closing the file rolls back.
-            line.close_on_drop();
-            return;
-        };
-        runtime.spawn(async move {
-            if sqlx::query("ROLLBACK").execute(&mut *line).await.is_err() {
-                line.close_on_drop();
-            }
-        });
-    }
-}
-
-fn bound(sql: &'static str, args: Vec<Value>) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-    args.into_iter().fold(sqlx::query::<Sqlite>(sql), |query, value| match value {
-        Value::Null => query.bind(None::<i64>),
-        Value::Int(number) => query.bind(number),
-        Value::Text(text) => query.bind(text),
-        Value::Blob(bytes) => query.bind(bytes),
-    })
 }

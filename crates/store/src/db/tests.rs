@@ -6,19 +6,27 @@ use bartizan_core::principal::Tier;
 use bartizan_core::time::Millis;
 
 use super::*;
+use crate::error::StoreErrorKind;
 use crate::queries::{meta, tenants};
 
 const NOW: Millis = Millis(1_800_000_000_000);
 
+fn file(db: &Db) -> &sqlite::Sqlite {
+    match &db.inner.engine {
+        Engine::Sqlite(sqlite) => sqlite,
+        Engine::Postgres(_) => panic!("not a file"),
+    }
+}
+
 /// Lets the file grow to so many pages and no further: what SQLite then answers is SQLITE_FULL.
 async fn limit(db: &Db, pages: i64) {
-    let Engine::Sqlite { writer, .. } = &db.inner.engine;
+    let writer = &file(db).writer;
     let sql = format!("PRAGMA max_page_count = {pages}");
     sqlx::query(sqlx::AssertSqlSafe(sql)).execute(writer).await.unwrap();
 }
 
 async fn pages(db: &Db) -> i64 {
-    let Engine::Sqlite { writer, .. } = &db.inner.engine;
+    let writer = &file(db).writer;
     let (count,): (i64,) = sqlx::query_as("PRAGMA page_count").fetch_one(writer).await.unwrap();
     count
 }
@@ -83,7 +91,7 @@ async fn what_ran_quietly_is_kept_without_a_row_and_what_did_not_is_not() {
 async fn connections_keep_the_promises_of_durability() {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open("sqlite:pragmas.db", dir.path()).await.unwrap();
-    let Engine::Sqlite { writer, readers } = &db.inner.engine;
+    let sqlite::Sqlite { writer, readers, .. } = file(&db);
     let ask = async |pool, pragma: &str| {
         let sql = sqlx::AssertSqlSafe(format!("SELECT CAST(\"{pragma}\" AS TEXT) FROM pragma_{pragma}"));
         sqlx::query_as::<_, (String,)>(sql).fetch_one(pool).await.unwrap().0

@@ -7,7 +7,8 @@ use bartizan_core::time::Millis;
 
 use super::conn::Conn;
 use crate::error::StoreError;
-use crate::queries::{audit, effects};
+use crate::queries::audit;
+use crate::queries::effects::{self, NewEffect};
 use crate::scope::{Border, Scope};
 
 /// A change in the making. Dropped, it never was.
@@ -18,7 +19,8 @@ use crate::scope::{Border, Scope};
 pub struct Tx<S: Border = Scope> {
     conn: Conn<S>,
     seq: i64,
-    effects: Vec<(Effect, Millis)>,
+    /// Written last, see [`Tx::settle`].
+    effects: Vec<NewEffect>,
 }
 
 /// A durable change. The effects are in the database, but not yet in memory: apply them before answering.
@@ -31,6 +33,9 @@ pub struct Committed<T> {
     pub seq: i64,
     /// What ends or changes from now on, each until when it must be remembered. In order.
     pub effects: Vec<(Effect, Millis)>,
+    /// The number of the last effect written; `None` when there was none. A node that has applied all up to it has
+    /// applied these. Numbers rise in the order of commits.
+    pub effect_seq: Option<i64>,
 }
 
 impl<S: Border> Tx<S> {
@@ -48,7 +53,7 @@ impl<S: Border> Tx<S> {
             return Err(StoreError::misuse("an event of another tenant than the transaction's"));
         }
         self.seq = audit::append(&mut self.conn, event).await?;
-        self.effects.extend(effects::append(&mut self.conn, event).await?);
+        self.effects.extend(effects::of(event));
         Ok(self.seq)
     }
 
@@ -79,10 +84,14 @@ impl<S: Border> Tx<S> {
         self.conn.cancel().await
     }
 
+    /// Effects are written last: on PostgreSQL whoever writes them keeps all others who do from numbering theirs until
+    /// his commit, so nothing may come in between, least of all a wait for somebody else.
     pub(super) async fn settle<T>(self, value: T) -> Result<Committed<T>, StoreError> {
-        let Tx { conn, seq, effects } = self;
+        let Tx { mut conn, seq, effects } = self;
+        let effect_seq = effects::append(&mut conn, &effects).await?;
         conn.commit().await?;
-        Ok(Committed { value, seq, effects })
+        let effects = effects.into_iter().map(|new| (new.effect, new.until)).collect();
+        Ok(Committed { value, seq, effects, effect_seq })
     }
 }
 

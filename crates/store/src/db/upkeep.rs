@@ -19,10 +19,19 @@ const ENDED_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// How long the sealed successor of a spent refresh token is kept: well past the retry window of ten seconds.
 const SUCCESSOR_LIFE: Duration = Duration::from_secs(120);
 
+/// Effects in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// The highest number there is, also when that effect is over: where to go on. 0 when there never was one.
+    pub highest: i64,
+    /// The effects, each until when it must be remembered. In order.
+    pub effects: Vec<(Effect, Millis)>,
+}
+
 /// How many rows [`Db::prune`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Effects no live token can feel any more.
+    /// Effects no live token can feel any more. The newest stays in any case: it keeps the number.
     pub effects: u64,
     /// Remembered answers past their time.
     pub idempotency: u64,
@@ -39,10 +48,22 @@ pub struct Pruned {
 }
 
 impl Db {
-    /// The effects in force at `now`, in order: what every node must know before it serves.
-    pub async fn load_effects(&self, now: Millis) -> Result<Vec<(Effect, Millis)>, StoreError> {
-        let mut reader = self.read_platform(&PlatformScope::granted("start-up: load the effects in force")).await?;
-        effects::in_force(&mut reader, now).await
+    /// The effects in force at `now`, in order: what every node must know before it serves. From the number that comes
+    /// with them it then follows with [`Db::effects_after`].
+    pub async fn load_effects(&self, now: Millis) -> Result<InForce, StoreError> {
+        self.effects_after(0, now).await
+    }
+
+    /// The effects in force at `now` that were kept after the one numbered `seq`: what a node has to apply that had
+    /// applied all up to `seq`. One short statement when there is nothing new.
+    ///
+    /// A follower misses nothing that matters, however long it was away: numbers rise in the order of commits, and an
+    /// effect is removed only after no token is left that could feel it. When the database itself went back, to a backup
+    /// or to a standby that lacked the last changes, `highest` is lower than `seq` and all effects in force are in the
+    /// answer: apply them, and go on from `highest`.
+    pub async fn effects_after(&self, seq: i64, now: Millis) -> Result<InForce, StoreError> {
+        let mut reader = self.read_platform(&PlatformScope::granted("follow the effects in force")).await?;
+        effects::after(&mut reader, seq, now).await
     }
 
     /// Removes what is over at `now`, in short transactions. Safe to call at any time and to interrupt.

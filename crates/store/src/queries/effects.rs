@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use bartizan_core::audit::{AuditEvent, Effect, effects};
+use bartizan_core::id::EventId;
 use bartizan_core::time::Millis;
 
-use crate::db::{Conn, EFFECT_LIFE, Tx};
+use crate::db::{Conn, EFFECT_LIFE, InForce, Tx};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::scope::{Border, PlatformScope};
 use crate::sql::statements;
@@ -14,7 +15,9 @@ use crate::value::{args, rows};
 rows! {
     /// Some thousands of effects; each text holds one column of all of them, separated by spaces.
     Part {
-        /// The last number; `None` when there is nothing left.
+        /// The highest number of all effects; `None` when there are none.
+        highest: Option<i64>,
+        /// The last number of the part; `None` when there is nothing left.
         last: Option<i64>,
         /// The numbers.
         seq: Option<String>,
@@ -30,39 +33,64 @@ rows! {
 }
 
 statements! {
-    global APPEND = "INSERT INTO effects (event_id, kind, subject, value, until) VALUES ($1, $2, $3, $4, $5)";
+    global APPEND = "INSERT INTO effects (event_id, kind, subject, value, until) VALUES ($1, $2, $3, $4, $5) \
+        RETURNING seq";
     // Thousands of effects in a few texts: row by row, the hand-over between threads would cost more than the reading,
-    // and one text of whole lines would cost twice as much to put together.
-    global IN_FORCE = "SELECT MAX(seq), string_agg(CAST(seq AS TEXT), ' '), string_agg(kind, ' '), \
-        string_agg(subject, ' '), string_agg(value, ' '), string_agg(CAST(until AS TEXT), ' ') \
+    // and one text of whole lines would cost twice as much to put together. The highest number is of the
+    // same moment as the part, and counts effects that are over.
+    global AFTER = "SELECT (SELECT MAX(seq) FROM effects), MAX(seq), string_agg(CAST(seq AS TEXT), ' '), \
+        string_agg(kind, ' '), string_agg(subject, ' '), string_agg(value, ' '), string_agg(CAST(until AS TEXT), ' ') \
         FROM (SELECT seq, kind, subject, value, until FROM effects WHERE seq > $1 AND until > $2 ORDER BY seq LIMIT $3) \
         AS part";
-    global @quiet PRUNE = "DELETE FROM effects WHERE seq IN (SELECT seq FROM effects WHERE until <= $1 LIMIT $2)";
+    // The newest row stays, over or not: it is how the highest number is remembered. A sequence's own counter would not
+    // do, because it also counts effects whose change is not kept yet.
+    global @quiet PRUNE = "DELETE FROM effects WHERE seq IN (SELECT seq FROM effects WHERE until <= $1 \
+        AND seq < (SELECT MAX(seq) FROM effects) LIMIT $2)";
 }
 
 /// Effects read in one go.
 const CHUNK: u32 = 4096;
 
-/// Writes the effects of `event`, each with the moment until which it matters.
-pub(crate) async fn append<S: Border>(
-    conn: &mut Conn<S>,
-    event: &AuditEvent,
-) -> Result<Vec<(Effect, Millis)>, StoreError> {
-    let mut written = Vec::new();
-    for effect in effects(&event.kind) {
-        let (kind, subject, value, until) = spell(effect, event.at);
-        conn.run(APPEND, args![event.id, kind, subject, value, until]).await?;
-        written.push((effect, until));
-    }
-    Ok(written)
+/// An effect about to be written.
+pub(crate) struct NewEffect {
+    event: EventId,
+    pub(crate) effect: Effect,
+    at: Millis,
+    pub(crate) until: Millis,
 }
 
-/// The effects in force at `now`, in order.
-pub(crate) async fn in_force(conn: &mut Conn<PlatformScope>, now: Millis) -> Result<Vec<(Effect, Millis)>, StoreError> {
+/// The effects of `event`, each with the moment until which it matters.
+pub(crate) fn of(event: &AuditEvent) -> impl Iterator<Item = NewEffect> {
+    let (id, at) = (event.id, event.at);
+    effects(&event.kind).into_iter().map(move |effect| NewEffect { event: id, effect, at, until: spell(effect, at).3 })
+}
+
+/// Writes effects, in order; returns the number of the last.
+pub(crate) async fn append<S: Border>(conn: &mut Conn<S>, new: &[NewEffect]) -> Result<Option<i64>, StoreError> {
+    let mut last = None;
+    for NewEffect { event, effect, at, .. } in new {
+        let (kind, subject, value, until) = spell(*effect, *at);
+        last = conn.row::<(i64,)>(APPEND, args![*event, kind, subject, value, until]).await?.map(|(seq,)| seq);
+    }
+    Ok(last)
+}
+
+/// The effects after the one numbered `seq` that are in force at `now`, in order; all of them when the database has not
+/// got as far as `seq`.
+pub(crate) async fn after(conn: &mut Conn<PlatformScope>, seq: i64, now: Millis) -> Result<InForce, StoreError> {
     let mut all = Vec::new();
-    let mut after = 0i64;
-    while let Some(part) = conn.row::<Part>(IN_FORCE, args![after, now, CHUNK]).await? {
-        let Some(last) = part.last else { break };
+    let mut after = seq;
+    let highest = loop {
+        let Some(part) = conn.row::<Part>(AFTER, args![after, now, CHUNK]).await? else { break after };
+        let highest = part.highest.unwrap_or(0);
+        if highest < after {
+            // The database went back: begin again, this time from the beginning.
+            all.clear();
+            after = 0;
+            if highest == 0 { break 0 } else { continue }
+        }
+        // Nothing in force lies between `after` and the highest.
+        let Some(last) = part.last else { break highest };
         let start = all.len();
         read_part(&part, &mut all)
             .ok_or_else(|| StoreError::new(StoreErrorKind::Corrupt).detail("an effect this program cannot read"))?;
@@ -71,8 +99,11 @@ pub(crate) async fn in_force(conn: &mut Conn<PlatformScope>, now: Millis) -> Res
             part.sort_unstable_by_key(|(seq, ..)| *seq);
         }
         after = last;
-    }
-    Ok(all.into_iter().map(|(_, effect, until)| (effect, until)).collect())
+        if last >= highest {
+            break last;
+        }
+    };
+    Ok(InForce { highest, effects: all.into_iter().map(|(_, effect, until)| (effect, until)).collect() })
 }
 
 /// Takes the columns of a part to pieces in step; `None` when they do not match or one is unreadable.
@@ -147,6 +178,7 @@ mod tests {
             let spelled: Vec<_> = effects.iter().map(|(effect, at)| spell(*effect, Millis(*at))).collect();
             let column = |text: &dyn Fn(usize) -> String| Some((0..spelled.len()).map(text).collect::<Vec<_>>().join(" "));
             let part = Part {
+                highest: None,
                 last: Some(0),
                 seq: column(&|n| n.to_string()),
                 kind: column(&|n| spelled[n].0.to_owned()),

@@ -49,7 +49,7 @@ statements! {
     scoped BY_ID = concat!("SELECT ", columns!(), " FROM sessions WHERE tenant_id = $1 AND id = $2");
     scoped LIVE_OF_USER = concat!("SELECT ", columns!(), " FROM sessions WHERE tenant_id = $1 AND user_id = $2 \
         AND ended_at IS NULL AND idle_expires_at > $3 AND absolute_expires_at > $3 AND id > $4 ORDER BY id LIMIT $5");
-    scoped KNOWS_DEVICE = "SELECT 1 FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND device_hash = $3 LIMIT 1";
+    scoped KNOWS_DEVICE = "SELECT id FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND device_hash = $3 LIMIT 1";
     scoped @quiet TOUCH = "UPDATE sessions SET last_seen_at = $3 WHERE tenant_id = $1 AND id = $2 \
         AND ended_at IS NULL AND last_seen_at < $3";
     scoped END = "UPDATE sessions SET ended_at = $3 WHERE tenant_id = $1 AND id = $2 AND ended_at IS NULL";
@@ -114,7 +114,7 @@ pub async fn live_of_user(
 
 /// Whether the user has logged in with this device before; sessions past their absolute end are forgotten.
 pub async fn knows_device(conn: &mut Conn, user: UserId, device_hash: [u8; 32]) -> Result<bool, StoreError> {
-    Ok(conn.row::<(i64,)>(KNOWS_DEVICE, args![user, device_hash]).await?.is_some())
+    Ok(conn.row::<(SessionId,)>(KNOWS_DEVICE, args![user, device_hash]).await?.is_some())
 }
 
 /// Notes that the session is in use. Quiet: keep it with `commit_quietly`. The caller sees to it that this happens

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use bartizan_core::limit::{InvalidQuota, Key, Quota, Tat, take};
+use bartizan_core::limit::{InvalidQuota, Key, Quota, Tat, Ticks, take};
 use bartizan_core::time::Millis;
 
 use super::table::{Entry, Fades, Long, Shards};
@@ -30,7 +30,14 @@ impl BanPolicy {
     /// When `after` does not go into ten minutes (see [`InvalidQuota`]); every number up to a million does.
     pub fn new(after: u32, first: Duration) -> Result<Self, InvalidQuota> {
         let denials = if after == 0 { None } else { Some(Quota::new(after, Self::FORGET, after)?) };
-        Ok(Self { denials, first: first.min(Self::LONGEST) })
+        // Whole milliseconds, like every moment.
+        let first = Duration::from_millis(u64::try_from(first.min(Self::LONGEST).as_millis()).unwrap_or(0));
+        Ok(Self { denials, first })
+    }
+
+    /// How refusals are counted and how long the first ban is, for the scripts; `None` when there are no bans.
+    pub(crate) fn ticks(&self) -> Option<(Ticks, Duration)> {
+        self.denials.map(|denials| (denials.ticks(), self.first))
     }
 
     /// No bans.

@@ -10,9 +10,82 @@ use bartizan_store::data_keys::DataKeyRow;
 use bartizan_store::idempotency::IdempotencyRow;
 use bartizan_store::value::{Column, FromRow, Row};
 use bartizan_store::{Db, Scope, Scoped, StoreError, Value, data_keys, scoped_statements, sql::TENANT_TABLES};
+use bartizan_testkit::PostgresServer;
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tempfile::TempDir;
 
 use crate::world::*;
+
+on_both! {
+    reference_to_another_tenants_row_is_refused_by_the_schema,
+}
+
+/// The database of the twins, and copies of it.
+enum Stage {
+    Sqlite(TempDir),
+    Postgres(Box<PostgresServer>),
+}
+
+impl Stage {
+    async fn new(engine: Engine) -> Self {
+        let stage = match engine {
+            Engine::Sqlite => Stage::Sqlite(tempfile::tempdir().unwrap()),
+            Engine::Postgres => {
+                // Forty copies are made, and none has to survive.
+                let server = PostgresServer::start_with(&["fsync=off"]);
+                server.create_database("twins");
+                Stage::Postgres(Box::new(server))
+            }
+        };
+        let db = match &stage {
+            Stage::Sqlite(dir) => Db::open("sqlite:twins.db", dir.path()).await.unwrap(),
+            Stage::Postgres(server) => Db::open(&server.url_of("twins"), Path::new("unused")).await.unwrap(),
+        };
+        twins(&db).await;
+        db.close().await;
+        stage
+    }
+
+    /// A copy of it, named `n`.
+    async fn copy(&self, n: usize) -> Copy<'_> {
+        let name = format!("copy{n}");
+        let db = match self {
+            Stage::Sqlite(dir) => {
+                std::fs::copy(dir.path().join("twins.db"), dir.path().join(&name)).unwrap();
+                Db::open(&format!("sqlite:{name}"), dir.path()).await.unwrap()
+            }
+            Stage::Postgres(server) => {
+                server.sql("bartizan", &format!("CREATE DATABASE {name} TEMPLATE twins"));
+                Db::open(&server.url_of(&name), Path::new("unused")).await.unwrap()
+            }
+        };
+        Copy { stage: self, name, db }
+    }
+}
+
+struct Copy<'a> {
+    stage: &'a Stage,
+    name: String,
+    db: Db,
+}
+
+impl Copy<'_> {
+    /// Everything the tenant owns, as text.
+    async fn belongings(&self, tenant: TenantId) -> Vec<String> {
+        let mut all: Vec<String> = match self.stage {
+            Stage::Sqlite(_) => belongings(self.db.path().unwrap(), tenant).await,
+            Stage::Postgres(server) => {
+                let each = TENANT_TABLES
+                    .iter()
+                    .map(|table| format!("SELECT '{table} ' || t::text FROM {table} t WHERE tenant_id = '{tenant}'"));
+                let all = server.sql(&self.name, &each.collect::<Vec<_>>().join(" UNION ALL "));
+                all.lines().map(str::to_owned).collect()
+            }
+        };
+        all.sort();
+        all
+    }
+}
 
 fn alpha() -> TenantId {
     TenantId::from_u128(0xa)
@@ -46,8 +119,7 @@ impl FromRow for Texts {
 }
 
 /// Two tenants with equal ids everywhere; only the sealed values, slugs, tags and hashes tell whose a row is.
-async fn twins(dir: &Path) {
-    let db = Db::open("sqlite:twins.db", dir).await.unwrap();
+async fn twins(db: &Db) {
     for (tenant, name) in [(alpha(), "alpha"), (beta(), "beta")] {
         let mut tx = db.change(&Scope::granted(tenant)).await.unwrap();
         new_tenant(&mut tx, name).await;
@@ -72,7 +144,6 @@ async fn twins(dir: &Path) {
         event.actor = bartizan_core::audit::Actor::User { id: user(), session: Some(session()) };
         let _ = tx.commit(event, ()).await.unwrap();
     }
-    db.close().await;
 }
 
 /// Arguments from `$2` on with which the statement finds or changes something of its own tenant. `hash` is the
@@ -153,7 +224,6 @@ fn fresh_hash_number(fresh: &[u8]) -> u128 {
     u128::from_be_bytes(fresh.try_into().unwrap())
 }
 
-/// Everything the tenant owns, as text.
 async fn belongings(path: &Path, tenant: TenantId) -> Vec<String> {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
@@ -168,7 +238,6 @@ async fn belongings(path: &Path, tenant: TenantId) -> Vec<String> {
         all.extend(rows.into_iter().map(|(row,)| row));
     }
     conn.close().await.unwrap();
-    all.sort();
     all
 }
 
@@ -187,22 +256,24 @@ async fn run(
     } else {
         (Vec::new(), tx.run(statement, args).await?)
     };
-    let event = event(EventId::from_u128(n), Some(tenant), EventKind::ServerStarted);
-    let _ = tx.commit(event, ()).await?;
+    if text.starts_with("SELECT") {
+        tx.cancel().await?;
+    } else {
+        let event = event(EventId::from_u128(n), Some(tenant), EventKind::ServerStarted);
+        let _ = tx.commit(event, ()).await?;
+    }
     Ok(answer)
 }
 
-async fn stays_inside(template: &Path, name: &str, statement: Scoped) {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::copy(template, dir.path().join("t.db")).unwrap();
-    let db = Db::open("sqlite:t.db", dir.path()).await.unwrap();
-    let path = db.path().to_owned();
-    let before = (belongings(&path, alpha()).await, belongings(&path, beta()).await);
+async fn stays_inside(copy: &Copy<'_>, name: &str, statement: Scoped) {
+    let name = name.strip_prefix("bartizan_store::queries::").unwrap();
+    let db = &copy.db;
+    let before = (copy.belongings(alpha()).await, copy.belongings(beta()).await);
     assert!(before.0.len() > 8 && before.1.len() == before.0.len());
 
     // A tenant that has nothing: finds nothing, touches nobody. An INSERT of his own may fail or succeed.
     let empty = TenantId::from_u128(0xc);
-    if let Ok((rows, changed)) = run(&db, empty, statement, arguments(name, [0xa; 32], &mark("fresh-c")), 100).await {
+    if let Ok((rows, changed)) = run(db, empty, statement, arguments(name, [0xa; 32], &mark("fresh-c")), 100).await {
         let inserts = statement.text().starts_with("INSERT");
         assert!(inserts || changed == 0, "{name} changed {changed} rows of others");
         assert!(
@@ -210,11 +281,11 @@ async fn stays_inside(template: &Path, name: &str, statement: Scoped) {
             "{name} shows rows of others to a tenant without any"
         );
     }
-    assert_eq!(belongings(&path, alpha()).await, before.0, "{name} reached into another tenant");
-    assert_eq!(belongings(&path, beta()).await, before.1, "{name} reached into another tenant");
+    assert_eq!(copy.belongings(alpha()).await, before.0, "{name} reached into another tenant");
+    assert_eq!(copy.belongings(beta()).await, before.1, "{name} reached into another tenant");
 
     // The twin, with the other's refresh digest: nothing of the other.
-    if let Ok((rows, _)) = run(&db, beta(), statement, arguments(name, [0xa; 32], &mark("fresh-b")), 101).await {
+    if let Ok((rows, _)) = run(db, beta(), statement, arguments(name, [0xa; 32], &mark("fresh-b")), 101).await {
         assert!(
             !rows.iter().any(|row| row
                 .0
@@ -224,10 +295,10 @@ async fn stays_inside(template: &Path, name: &str, statement: Scoped) {
         );
         assert!(rows.len() <= 2, "{name} shows more than is his");
     }
-    assert_eq!(belongings(&path, alpha()).await, before.0, "{name} reached into the twin");
+    assert_eq!(copy.belongings(alpha()).await, before.0, "{name} reached into the twin");
 
     // The owner himself: the arguments do find or change something, so the above was no empty proof.
-    let (rows, changed) = match run(&db, alpha(), statement, arguments(name, [0xa; 32], &mark("fresh-a")), 102).await {
+    let (rows, changed) = match run(db, alpha(), statement, arguments(name, [0xa; 32], &mark("fresh-a")), 102).await {
         Ok(answer) => answer,
         // The one row that cannot be inserted twice.
         Err(error) if name == "tenants::INSERT" => {
@@ -239,21 +310,36 @@ async fn stays_inside(template: &Path, name: &str, statement: Scoped) {
     assert!(!rows.is_empty() || changed > 0, "{name}: the arguments find nothing, the test proves nothing");
 }
 
-#[tokio::test]
-async fn every_scoped_statement_stays_inside_its_tenant() {
-    let dir = tempfile::tempdir().unwrap();
-    twins(dir.path()).await;
+async fn every_scoped_statement_stays_inside_its_tenant(engine: Engine) {
+    let stage = Stage::new(engine).await;
     let statements = scoped_statements();
     assert!(statements.len() > 30);
-    for (name, statement) in statements {
-        let name = name.strip_prefix("bartizan_store::queries::").unwrap();
-        stays_inside(&dir.path().join("twins.db"), name, statement).await;
+    // What only reads leaves no trace, so it shares one copy.
+    let (reads, writes): (Vec<_>, Vec<_>) =
+        statements.into_iter().partition(|(_, statement)| statement.text().starts_with("SELECT"));
+    let copy = stage.copy(0).await;
+    for (name, statement) in reads {
+        stays_inside(&copy, name, statement).await;
+    }
+    copy.db.close().await;
+    for (n, (name, statement)) in writes.into_iter().enumerate() {
+        let copy = stage.copy(n + 1).await;
+        stays_inside(&copy, name, statement).await;
+        copy.db.close().await;
     }
 }
 
 #[tokio::test]
-async fn reference_to_another_tenants_row_is_refused_by_the_schema() {
-    let world = World::new().await;
+async fn every_scoped_statement_stays_inside_its_tenant_on_sqlite() {
+    every_scoped_statement_stays_inside_its_tenant(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn every_scoped_statement_stays_inside_its_tenant_on_postgres() {
+    every_scoped_statement_stays_inside_its_tenant(Engine::Postgres).await;
+}
+
+async fn reference_to_another_tenants_row_is_refused_by_the_schema(world: World) {
     let (alpha, alice) = world.tenant("alpha").await;
     let (beta, _) = world.tenant("beta").await;
     let _ = world.session(&alpha, alice).await;

@@ -11,9 +11,23 @@ use bartizan_store::{EFFECT_LIFE, StoreErrorKind, audit, blocks, refresh_tokens,
 
 use crate::world::*;
 
-#[tokio::test]
-async fn commit_keeps_change_row_and_effects_together() {
-    let world = World::new().await;
+on_both! {
+    commit_keeps_change_row_and_effects_together,
+    several_events_of_one_change_are_one_commit,
+    dropped_change_is_rolled_back_and_counted,
+    change_that_needs_a_row_cannot_be_kept_quietly,
+    event_of_another_tenant_is_refused_and_nothing_is_kept,
+    same_event_is_not_written_twice,
+    reader_cannot_write,
+    trail_is_neither_changed_nor_deleted,
+    numbers_of_each_tenant_have_no_gaps_under_concurrency,
+    of_64_parallel_spends_of_one_refresh_token_one_wins,
+    ended_or_expired_session_cannot_be_refreshed,
+    platform_change_is_recorded_too,
+    caller_who_goes_away_in_the_middle_leaves_no_transaction_behind,
+}
+
+async fn commit_keeps_change_row_and_effects_together(world: World) {
     let (scope, user) = world.tenant("acme").await;
     let mut tx = world.db.change(&scope).await.unwrap();
     let epoch = users::set_status(&mut tx, user, UserStatus::Disabled, later(1)).await.unwrap().unwrap();
@@ -23,8 +37,8 @@ async fn commit_keeps_change_row_and_effects_together() {
     let until = NOW + EFFECT_LIFE;
     assert_eq!((done.value, epoch), ("answer", 1));
     assert_eq!(done.effects, [(Effect::RaiseUserEpoch(user, 1), until)]);
-    assert_eq!(world.db.load_effects(later(0)).await.unwrap(), done.effects);
-    assert_eq!(world.db.load_effects(until).await.unwrap(), []);
+    assert_eq!(world.db.load_effects(later(0)).await.unwrap().effects, done.effects);
+    assert_eq!(world.db.load_effects(until).await.unwrap().effects, []);
 
     let mut reader = world.db.read(&scope).await.unwrap();
     let row = users::by_id(&mut reader, user).await.unwrap().unwrap();
@@ -40,9 +54,7 @@ async fn commit_keeps_change_row_and_effects_together() {
     assert_eq!((row.ip.as_deref(), row.node.as_str()), (Some("192.0.2.7"), "n1"));
 }
 
-#[tokio::test]
-async fn several_events_of_one_change_are_one_commit() {
-    let world = World::new().await;
+async fn several_events_of_one_change_are_one_commit(world: World) {
     let (scope, user) = world.tenant("acme").await;
     let (session, _) = world.session(&scope, user).await;
     let tenant = scope.tenant();
@@ -54,12 +66,10 @@ async fn several_events_of_one_change_are_one_commit() {
     let expected =
         [(Effect::EndToken(token, later(100)), later(100)), (Effect::EndSession(session), NOW + EFFECT_LIFE)];
     assert_eq!(done.effects, expected);
-    assert_eq!(world.db.load_effects(NOW).await.unwrap(), expected);
+    assert_eq!(world.db.load_effects(NOW).await.unwrap().effects, expected);
 }
 
-#[tokio::test]
-async fn dropped_change_is_rolled_back_and_counted() {
-    let world = World::new().await;
+async fn dropped_change_is_rolled_back_and_counted(world: World) {
     let (scope, user) = world.tenant("acme").await;
     let mut tx = world.db.change(&scope).await.unwrap();
     users::set_role(&mut tx, user, Role::Member, NOW).await.unwrap();
@@ -77,9 +87,7 @@ async fn dropped_change_is_rolled_back_and_counted() {
     assert_eq!(world.db.abandoned(), 1);
 }
 
-#[tokio::test]
-async fn change_that_needs_a_row_cannot_be_kept_quietly() {
-    let world = World::new().await;
+async fn change_that_needs_a_row_cannot_be_kept_quietly(world: World) {
     let (scope, user) = world.tenant("acme").await;
     let mut tx = world.db.change(&scope).await.unwrap();
     users::set_role(&mut tx, user, Role::Member, NOW).await.unwrap();
@@ -94,9 +102,7 @@ async fn change_that_needs_a_row_cannot_be_kept_quietly() {
     assert_eq!(users::by_id(&mut reader, user).await.unwrap().unwrap().role, Role::Owner);
 }
 
-#[tokio::test]
-async fn event_of_another_tenant_is_refused_and_nothing_is_kept() {
-    let world = World::new().await;
+async fn event_of_another_tenant_is_refused_and_nothing_is_kept(world: World) {
     let (scope, user) = world.tenant("acme").await;
     let (other, _) = world.tenant("rival").await;
     let mut tx = world.db.change(&scope).await.unwrap();
@@ -107,9 +113,7 @@ async fn event_of_another_tenant_is_refused_and_nothing_is_kept() {
     assert_eq!(users::by_id(&mut reader, user).await.unwrap().unwrap().epoch, 0);
 }
 
-#[tokio::test]
-async fn same_event_is_not_written_twice() {
-    let world = World::new().await;
+async fn same_event_is_not_written_twice(world: World) {
     let event = event(EventId::from_u128(5), None, EventKind::ServerStarted);
     let first = world.db.record_alone(event.clone()).await.unwrap();
     assert!(first.seq > 0 && first.effects.is_empty());
@@ -117,17 +121,13 @@ async fn same_event_is_not_written_twice() {
     assert!(error.is_duplicate_of("event id"), "{error}");
 }
 
-#[tokio::test]
-async fn reader_cannot_write() {
-    let world = World::new().await;
+async fn reader_cannot_write(world: World) {
     let mut reader = world.db.read_platform(&platform()).await.unwrap();
     const FORGET: bartizan_store::Global = bartizan_store::global("DELETE FROM effects");
     assert_eq!(reader.run(FORGET, vec![]).await.unwrap_err().kind(), StoreErrorKind::ReadOnly);
 }
 
-#[tokio::test]
-async fn trail_is_neither_changed_nor_deleted() {
-    let world = World::new().await;
+async fn trail_is_neither_changed_nor_deleted(world: World) {
     let (_, _) = world.tenant("acme").await;
     for text in ["UPDATE audit SET action = 'x'", "DELETE FROM audit"] {
         let statement = bartizan_store::platform("a test tries to forge", text);
@@ -136,9 +136,8 @@ async fn trail_is_neither_changed_nor_deleted() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn numbers_of_each_tenant_have_no_gaps_under_concurrency() {
-    let world = std::sync::Arc::new(World::new().await);
+async fn numbers_of_each_tenant_have_no_gaps_under_concurrency(world: World) {
+    let world = std::sync::Arc::new(world);
     let (acme, user) = world.tenant("acme").await;
     let (rival, rival_user) = world.tenant("rival").await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -169,12 +168,11 @@ async fn numbers_of_each_tenant_have_no_gaps_under_concurrency() {
         assert_eq!(users::by_id(&mut reader, user).await.unwrap().unwrap().epoch, 48);
     }
     assert_eq!(world.db.abandoned(), 64);
-    assert_eq!(world.db.load_effects(NOW).await.unwrap().len(), 96);
+    assert_eq!(world.db.load_effects(NOW).await.unwrap().effects.len(), 96);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_64_parallel_spends_of_one_refresh_token_one_wins() {
-    let world = std::sync::Arc::new(World::new().await);
+async fn of_64_parallel_spends_of_one_refresh_token_one_wins(world: World) {
+    let world = std::sync::Arc::new(world);
     let (scope, user) = world.tenant("acme").await;
     let (session, hash) = world.session(&scope, user).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -219,9 +217,7 @@ async fn of_64_parallel_spends_of_one_refresh_token_one_wins() {
     assert_eq!(new.tenant_id, scope.tenant());
 }
 
-#[tokio::test]
-async fn ended_or_expired_session_cannot_be_refreshed() {
-    let world = World::new().await;
+async fn ended_or_expired_session_cannot_be_refreshed(world: World) {
     let (scope, user) = world.tenant("acme").await;
     for (end, now) in [(true, later(1)), (false, later(1000)), (false, later(9000))] {
         let (session, hash) = world.session(&scope, user).await;
@@ -244,9 +240,7 @@ async fn ended_or_expired_session_cannot_be_refreshed() {
     }
 }
 
-#[tokio::test]
-async fn platform_change_is_recorded_too() {
-    let world = World::new().await;
+async fn platform_change_is_recorded_too(world: World) {
     let block = BlockId::from_u128(1);
     let network = "192.0.2.0/24";
     let row = BlockRow { id: block, network: network.into(), reason: "scan".into(), created_at: NOW, expires_at: None };
@@ -261,9 +255,7 @@ async fn platform_change_is_recorded_too() {
     assert_eq!(blocks::all(&mut reader, NOW).await.unwrap()[0].network, network);
 }
 
-#[tokio::test]
-async fn caller_who_goes_away_in_the_middle_leaves_no_transaction_behind() {
-    let world = World::new().await;
+async fn caller_who_goes_away_in_the_middle_leaves_no_transaction_behind(world: World) {
     let (scope, user) = world.tenant("acme").await;
     for polls in 0..40u32 {
         let mut left = polls;

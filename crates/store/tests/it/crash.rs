@@ -122,7 +122,7 @@ async fn killed_between_any_two_statements_all_or_nothing_is_there() {
         let mut reader = db.read(&scope()).await.unwrap();
         let user_row = users::by_id(&mut reader, user()).await.unwrap().unwrap();
         let rows = audit::page(&mut reader, 0, audit::Filter::default(), 10).await.unwrap();
-        let effects = db.load_effects(NOW).await.unwrap();
+        let effects = db.load_effects(NOW).await.unwrap().effects;
         if point == "committed" {
             assert_eq!((user_row.status, rows.len()), (UserStatus::Disabled, 3), "{point}");
             assert_eq!(effects, [(Effect::RaiseUserEpoch(user(), 1), NOW + EFFECT_LIFE)], "{point}");
@@ -150,7 +150,7 @@ async fn what_was_acknowledged_survives_a_kill_in_full_flight() {
         let rows = audit::page(&mut reader, 0, audit::Filter::default(), 10_000).await.unwrap();
         let numbers: Vec<i64> = rows.iter().map(|row| row.tseq.unwrap()).collect();
         assert_eq!(numbers, (1..=i64::try_from(epoch).unwrap() + 1).collect::<Vec<_>>());
-        let effects = db.load_effects(NOW).await.unwrap();
+        let effects = db.load_effects(NOW).await.unwrap().effects;
         assert_eq!(effects.last().unwrap().0, Effect::RaiseUserEpoch(user(), epoch));
         assert_eq!(effects.len() as u64, epoch);
         drop(reader);

@@ -13,8 +13,13 @@
 mod borders;
 mod changes;
 mod crash;
+mod link;
 mod loading;
+mod many;
 mod nouns;
 mod opening;
+mod opening_postgres;
+mod outage;
 mod rules;
+mod shared;
 mod world;

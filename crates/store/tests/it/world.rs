@@ -1,6 +1,5 @@
-//! A database of one's own, ids, and events.
+//! A database of one's own, on either engine; ids, and events.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bartizan_core::audit::{Actor, AuditEvent, EventKind, Origin};
@@ -12,7 +11,8 @@ use bartizan_store::blind_index::Tag;
 use bartizan_store::sessions::NewSession;
 use bartizan_store::tenants::NewTenant;
 use bartizan_store::users::NewUser;
-use bartizan_store::{Db, PlatformScope, Scope, Tx, refresh_tokens, sessions, tenants, users};
+use bartizan_store::{Db, DbOptions, PlatformScope, Scope, Tx, refresh_tokens, sessions, tenants, users};
+use bartizan_testkit::PostgresServer;
 use tempfile::TempDir;
 
 /// The moment at which tests take place.
@@ -31,18 +31,57 @@ pub(crate) fn platform() -> PlatformScope {
     PlatformScope::granted("a test looks at everything")
 }
 
-/// A database in its own directory.
+/// Which database a test runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+/// Makes a test on each database out of each function that takes a [`World`]. One that is not listed is dead code.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                super::$name($crate::world::World::new($crate::world::Engine::Sqlite).await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $name() {
+                super::$name($crate::world::World::new($crate::world::Engine::Postgres).await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;
+
+/// A database of its own.
 pub(crate) struct World {
-    _dir: TempDir,
     pub(crate) db: Db,
+    pub(crate) server: Option<PostgresServer>,
+    dir: TempDir,
     serial: AtomicU64,
 }
 
 impl World {
-    pub(crate) async fn new() -> Self {
+    pub(crate) async fn new(engine: Engine) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open("sqlite:world.db", dir.path()).await.unwrap();
-        Self { _dir: dir, db, serial: AtomicU64::new(1) }
+        let server = (engine == Engine::Postgres).then(PostgresServer::start);
+        let url = server.as_ref().map_or_else(|| "sqlite:world.db".to_owned(), PostgresServer::url);
+        let db = Db::open(&url, dir.path()).await.unwrap();
+        Self { db, server, dir, serial: AtomicU64::new(1) }
+    }
+
+    /// The server, for tests on PostgreSQL.
+    pub(crate) fn server(&mut self) -> &mut PostgresServer {
+        self.server.as_mut().unwrap()
+    }
+
+    /// Another node on the same database, for tests on PostgreSQL.
+    pub(crate) async fn node(&self, options: &DbOptions) -> Db {
+        Db::open_with(&self.server.as_ref().unwrap().url(), self.dir.path(), options).await.unwrap()
     }
 
     pub(crate) fn random(&self) -> [u8; 10] {
@@ -79,10 +118,6 @@ impl World {
         let event = self.event(scope.tenant(), EventKind::LoggedIn { user, session });
         let _ = tx.commit(event, ()).await.unwrap();
         (session, hash)
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        self.db.path()
     }
 }
 

@@ -5,9 +5,10 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{Engine, migrate};
+use super::migrate;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// How long a change waits for its turn, and a reader for a free connection.
@@ -23,7 +24,7 @@ impl Place {
     pub(super) fn of(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
         let wrong = |why: &str| Err(StoreError::new(StoreErrorKind::Url).detail(why));
         let Some(name) = url.strip_prefix("sqlite:") else {
-            return wrong("only `sqlite:` is known");
+            return wrong("neither `sqlite:` nor `postgres:`");
         };
         if name.is_empty() || name == ":memory:" {
             return wrong("a database in memory would not survive a restart");
@@ -117,8 +118,31 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// SQLite: one writer, to which changes queue in order of arrival, and a few read-only readers beside it.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    pub(super) writer: SqlitePool,
+    pub(super) readers: SqlitePool,
+    pub(super) path: PathBuf,
+}
+
+impl Sqlite {
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        let (finding,): (String,) = sqlx::query_as("PRAGMA quick_check(1)").fetch_one(&self.readers).await?;
+        match finding.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::new(StoreErrorKind::Corrupt).detail(finding)),
+        }
+    }
+
+    pub(super) async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let (version,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&self.readers).await?;
+        Ok(vec![("version".into(), format!("SQLite {version}"))])
+    }
+}
+
 /// Opens the writer, migrates, then opens the readers.
-pub(super) async fn connect(path: &Path) -> Result<Engine, StoreError> {
+pub(super) async fn connect(path: &Path) -> Result<Sqlite, StoreError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(PATIENCE)
@@ -151,9 +175,9 @@ pub(super) async fn connect(path: &Path) -> Result<Engine, StoreError> {
         return Err(StoreError::new(StoreErrorKind::Io)
             .detail("this file system has no shared memory for the write-ahead log: use a local disk"));
     }
-    migrate::run(&writer).await?;
+    migrate::sqlite(&writer).await?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let readers = u32::try_from(cores.clamp(2, 8)).unwrap_or(2);
     let readers = pool(readers).connect_with(options.read_only(true)).await?;
-    Ok(Engine::Sqlite { writer, readers })
+    Ok(Sqlite { writer, readers, path: path.to_owned() })
 }

@@ -1,0 +1,214 @@
+//! What other nodes ended: read from the database again and again, so that this node knows of it within a stated bound.
+//!
+//! The database numbers every effect in the order of the commits. A node remembers up to which number it has read, and
+//! reads on every [`PERIOD`]. How old its copy may be is the *bound*: past it no credential is believed without one more
+//! read, and when that fails the request is refused. So a revocation answered with 2xx anywhere is in force everywhere
+//! within the bound, or nobody is let in there.
+//!
+//! In *strict* mode the shared state also holds the highest number. It is raised before the 2xx leaves, comes back with
+//! each request's round trip, and a node that has read less reads on before it decides. What follows from it is checked
+//! in `store/src/shared/models` and written down in `docs/models.md`:
+//!
+//! - A read's age counts from its beginning: what is committed during a read may be missing in it.
+//! - Only reads move the number on. An own commit does not: a lower one of another node may not have been read yet.
+//! - A number from another store, or from one that lost its data, says nothing: then the database is read once, by a read
+//!   that began after the request.
+//! - Who cannot raise the number waits out the bound, after his commit and before his 2xx.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex as Sync, PoisonError};
+use std::time::{Duration, Instant};
+
+use bartizan_core::error::{Code, Refusal};
+use bartizan_store::shared::{Sequence, Source};
+use tokio::sync::Mutex;
+
+use crate::ground::Ground;
+
+/// How often the database is read: the usual delay of a revocation made elsewhere is half of it.
+pub(crate) const PERIOD: Duration = Duration::from_millis(200);
+
+/// How much further back than now effects are read: clocks of nodes may differ by five minutes each way, and a token
+/// lives fifteen.
+const OVERLAP: Duration = Duration::from_secs(20 * 60);
+
+/// How much longer than the bound somebody waits who could not raise the number: clocks do not run equally fast.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// How far this node has read.
+#[derive(Debug)]
+pub(crate) struct Following {
+    bound: Duration,
+    strict: bool,
+    start: Instant,
+    applied: AtomicI64,
+    /// When the last complete read began, in microseconds since `start`.
+    fresh: AtomicU64,
+    /// Held during a read. Whoever waited for it takes over its outcome if it began late enough.
+    last: Mutex<Option<(Instant, bool)>>,
+    /// The store whose number is believed.
+    source: Sync<Option<Source>>,
+}
+
+impl Following {
+    /// From the number up to which everything was loaded, by a read that began at `began`.
+    pub(crate) fn new(bound: Duration, strict: bool, highest: i64, began: Instant) -> Self {
+        Self {
+            bound,
+            strict,
+            start: began,
+            applied: AtomicI64::new(highest),
+            fresh: AtomicU64::new(0),
+            last: Mutex::new(None),
+            source: Sync::new(None),
+        }
+    }
+
+    /// Whether each request asks the shared state for the number.
+    pub(crate) fn strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The number up to which effects are in force here.
+    pub(crate) fn applied(&self) -> i64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// How old the copy is.
+    pub(crate) fn age(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_micros(self.fresh.load(Ordering::Acquire)))
+    }
+
+    /// The bound.
+    pub(crate) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    fn trusts(&self, source: Source) -> bool {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) == Some(source)
+    }
+
+    fn trust(&self, source: Source) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+}
+
+impl Ground {
+    /// Makes sure that the copy of the revocations is not older than the bound. Nothing to do, and no wait, as long as
+    /// the reads succeed; always so with a database that only this process can open.
+    ///
+    /// # Errors
+    /// 503 when the database cannot be read: nobody is believed.
+    pub(crate) async fn fresh(&self) -> Result<(), Refusal> {
+        match &self.following {
+            Some(following) if following.age() >= following.bound => self.read_on(following, Instant::now()).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the copy is young enough, without a read.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.following.as_ref().is_none_or(|following| following.age() < following.bound)
+    }
+
+    /// Takes what a strict request was told into account. `before` is [`Following::applied`] from before its credential
+    /// was looked at; `began` is when the request began. Says whether the credential must be looked at again.
+    ///
+    /// # Errors
+    /// 503 when the database had to be read and could not.
+    pub(crate) async fn heed(
+        &self,
+        said: Option<Sequence>,
+        before: i64,
+        began: Instant,
+    ) -> Result<bool, Refusal> {
+        let Some(following) = &self.following else { return Ok(false) };
+        if let Some(sequence) = said
+            && following.trusts(sequence.source)
+        {
+            if i64::try_from(sequence.number).unwrap_or(i64::MAX) <= before {
+                return Ok(false);
+            }
+            // Any read that gets as far will do.
+            self.read_on(following, began).await?;
+            return Ok(true);
+        }
+        self.read_on(following, began).await?;
+        if let Some(sequence) = said {
+            following.trust(sequence.source);
+        }
+        Ok(true)
+    }
+
+    /// Reads on once; in the background, for ever.
+    pub(crate) async fn follow(&self) {
+        let Some(following) = &self.following else { return };
+        let mut tick = tokio::time::interval(PERIOD);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut failing = false;
+        loop {
+            tick.tick().await;
+            let failed = self.read_on(following, Instant::now()).await.is_err();
+            if failed && !failing {
+                tracing::error!(
+                    bound = ?following.bound,
+                    "revocations of other nodes cannot be read from the database: past the bound nobody is let in here"
+                );
+            }
+            if !failed && failing {
+                tracing::info!("revocations of other nodes are read again");
+            }
+            failing = failed;
+        }
+    }
+
+    /// A read that began at `not_before` or later; one for all who wait.
+    async fn read_on(&self, following: &Following, not_before: Instant) -> Result<(), Refusal> {
+        let away = || Refusal::new(Code::StorageUnavailable).retry_after(Duration::from_secs(1));
+        let mut last = following.last.lock().await;
+        if let Some((began, read)) = *last
+            && began >= not_before
+        {
+            return if read { Ok(()) } else { Err(away()) };
+        }
+        let began = Instant::now();
+        let after = following.applied();
+        let read = tokio::time::timeout(following.bound, self.db.effects_after(after, self.now() - OVERLAP)).await;
+        let found = match read {
+            Ok(Ok(found)) => found,
+            failed => {
+                *last = Some((began, false));
+                if let Ok(Err(cause)) = failed {
+                    tracing::debug!(%cause, "effects could not be read");
+                }
+                return Err(away());
+            }
+        };
+        for (effect, until) in found.effects {
+            self.state.apply(effect, until);
+        }
+        following.applied.store(found.highest, Ordering::Release);
+        let fresh = began.saturating_duration_since(following.start).as_micros();
+        following.fresh.store(u64::try_from(fresh).unwrap_or(u64::MAX), Ordering::Release);
+        *last = Some((began, true));
+        Ok(())
+    }
+
+    /// Before the 2xx of a change that ends something: makes sure that every node heeds it at once, or will have heard
+    /// of it. `kept` is when the commit returned.
+    pub(crate) async fn announce(&self, effect_seq: Option<i64>, kept: Instant) {
+        let (Some(following), Some(seq)) = (&self.following, effect_seq) else { return };
+        if !following.strict {
+            return;
+        }
+        let raised = match &self.shared {
+            Some(shared) => shared.raise_sequence(u64::try_from(seq).unwrap_or(0)).await.is_ok(),
+            None => false,
+        };
+        if !raised {
+            self.metrics.announcements_waited.inc();
+            tokio::time::sleep_until((kept + following.bound + MARGIN).into()).await;
+        }
+    }
+}
+

@@ -1,0 +1,92 @@
+//! PostgreSQL: one database for several nodes.
+
+pub(super) mod address;
+mod pool;
+mod session;
+
+use std::io;
+
+use sqlx::{Connection as _, PgConnection};
+
+pub(super) use pool::{Line, Pool};
+use session::{Access, Session, enter};
+
+use super::{DbOptions, migrate};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::value::{FromRow as _, Row};
+
+/// Two pools, because they wait for different things: a crowd of changes that wait for their turn at one tenant leaves
+/// the reading of everybody, and the following of revocations, alone.
+#[derive(Debug)]
+pub(super) struct Postgres {
+    pub(super) changes: Pool,
+    pub(super) readers: Pool,
+    pub(super) place: String,
+}
+
+/// Sorts a failure of the very first connection: what is missing then was named wrongly.
+fn first(error: sqlx::Error) -> StoreError {
+    match &error {
+        sqlx::Error::Io(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            StoreError::new(StoreErrorKind::Access)
+                .sentence(
+                    "a file named in the address (socket, authority, certificate or key) is missing or not readable",
+                )
+                .source(error)
+        }
+        _ => StoreError::postgres(error),
+    }
+}
+
+impl Postgres {
+    /// Connects, migrates, and opens the pools.
+    pub(super) async fn open(url: &str, options: &DbOptions) -> Result<Self, StoreError> {
+        let connect = address::read(url, options.password.as_ref())?;
+        let place = address::place(&connect);
+        let about = |error: StoreError| error.detail_if_none(|| place.clone());
+        let session = |access| Session { access, answer: options.answer };
+        let connecting = async {
+            let mut conn = PgConnection::connect_with(&connect).await.map_err(first)?;
+            enter(&mut conn, session(Access::Change)).await?;
+            Ok(conn)
+        };
+        let mut conn = tokio::time::timeout(options.acquire, connecting)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unreachable)))
+            .map_err(about)?;
+        migrate::postgres(&mut conn).await.map_err(about)?;
+        // Only a courtesy to the server.
+        let _ = tokio::time::timeout(options.acquire, conn.close()).await;
+        let readers = options.pool / 2;
+        let pool = |access, size: u32| Pool::new(connect.clone(), session(access), size.max(1), options.acquire);
+        Ok(Self {
+            changes: pool(Access::Change, options.pool.saturating_sub(readers)),
+            readers: pool(Access::Read, readers),
+            place,
+        })
+    }
+
+    /// Refuses a server that may lose what it confirmed.
+    pub(super) async fn check(&self) -> Result<(), StoreError> {
+        for (name, value) in self.facts().await? {
+            if value == "off" && ["fsync", "full_page_writes"].contains(&name.as_str()) {
+                return Err(StoreError::new(StoreErrorKind::Corrupt)
+                    .sentence("the database server may lose what it confirmed: switch the named setting on")
+                    .detail(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings that matter, the encryption of this very connection, and where it leads.
+    pub(super) async fn facts(&self) -> Result<Vec<(String, String)>, StoreError> {
+        const FACTS: &str = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name IN ('server_version', 'fsync', \
+            'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'max_connections', 'data_checksums') \
+            UNION ALL SELECT 'encryption', coalesce((SELECT version || ' ' || cipher FROM pg_catalog.pg_stat_ssl \
+                WHERE pid = pg_backend_pid() AND ssl), 'none') \
+            UNION ALL SELECT 'standby', CASE WHEN pg_is_in_recovery() THEN 'on' ELSE 'off' END \
+            ORDER BY 1";
+        let rows = self.readers.line().await?.fetch(FACTS, Vec::new()).await?;
+        rows.into_iter().map(|row| <(String, String)>::from_row(&Row::from(row))).collect()
+    }
+}

@@ -1,0 +1,113 @@
+//! Why a call has no answer.
+
+use redis::{ErrorKind, RedisError};
+use thiserror::Error;
+
+use super::address::{Server, parse_server};
+
+/// Why a call was not answered. What the call would have changed may or may not have been changed, unless it is
+/// [`Unavailable::Open`], [`Unavailable::ReadOnly`], [`Unavailable::OutOfMemory`], [`Unavailable::Loading`] or
+/// [`Unavailable::Refused`]: then it was not. No text holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unavailable {
+    /// The server hangs or fails too often; the call was not even sent.
+    #[error("Redis does not answer; calls are not sent until it does")]
+    Open,
+    /// No answer within the time-out.
+    #[error("Redis did not answer within the time-out")]
+    Timeout,
+    /// No connection, or it broke before the answer came.
+    #[error("no connection to Redis: {0}")]
+    Disconnected(String),
+    /// The server is a replica, or may not take writes now.
+    #[error("Redis takes no writes: it is a replica, or lacks the replicas it must have")]
+    ReadOnly,
+    /// `maxmemory` is reached and nothing may be evicted.
+    #[error("Redis is full (maxmemory)")]
+    OutOfMemory,
+    /// The server is loading its data, or busy with somebody's long script.
+    #[error("Redis is loading its data or busy")]
+    Loading,
+    /// The server will not serve us however often we ask: credentials, permissions, version, certificate, kind.
+    #[error("{0}")]
+    Refused(String),
+    /// The script itself failed: a fault of ours.
+    #[error("a script failed in Redis: {0}")]
+    Script(String),
+}
+
+/// What one exchange with one server can come to, besides an answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The script is not known there (restart, failover, `SCRIPT FLUSH`).
+    NoScript,
+    /// The slot belongs to another server.
+    Moved(Server),
+    /// This key has already moved to another server, its slot not yet.
+    Ask(Server),
+    /// The cluster cannot say for a moment; nothing was changed.
+    Later(&'static str),
+    /// Final.
+    Gone(Unavailable),
+}
+
+impl From<Unavailable> for Failure {
+    fn from(why: Unavailable) -> Self {
+        Self::Gone(why)
+    }
+}
+
+impl From<Failure> for Unavailable {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoScript => Self::Script("NOSCRIPT for a whole script".into()),
+            Failure::Moved(server) => Self::Disconnected(format!("the key lives on {server} now")),
+            Failure::Ask(server) => Self::Disconnected(format!("the key is moving to {server}")),
+            Failure::Later(why) => Self::Disconnected(why.into()),
+            Failure::Gone(why) => why,
+        }
+    }
+}
+
+/// Reads the driver's error by its code, never by its sentence. `from` is the server that said it.
+pub(super) fn failure(error: &RedisError, from: &Server) -> Failure {
+    let said = || match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{from}: {code} {detail}"),
+        _ => format!("{from}: {error}"),
+    };
+    Failure::Gone(match error.code() {
+        Some("NOSCRIPT") => return Failure::NoScript,
+        Some("MOVED") => {
+            return redirect(error, from).map_or(Failure::Later("a redirection without a host"), Failure::Moved);
+        }
+        Some("ASK") => {
+            return redirect(error, from).map_or(Failure::Later("a redirection without a host"), Failure::Ask);
+        }
+        Some("TRYAGAIN") => {
+            return Failure::Later("the keys of this call are being moved between servers of the cluster");
+        }
+        Some("CLUSTERDOWN") => return Failure::Later("the cluster is down for this key"),
+        Some("OOM") => Unavailable::OutOfMemory,
+        Some("READONLY" | "MASTERDOWN" | "NOREPLICAS") => Unavailable::ReadOnly,
+        Some("LOADING" | "BUSY") => Unavailable::Loading,
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "NOPROTO" | "MISCONF" | "DENIED") => Unavailable::Refused(said()),
+        Some(_) => Unavailable::Script(said()),
+        None => match error.kind() {
+            ErrorKind::AuthenticationFailed => {
+                Unavailable::Refused(format!("{from} refuses the user or password that is configured"))
+            }
+            ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => Unavailable::Refused(said()),
+            _ => Unavailable::Disconnected(said()),
+        },
+    })
+}
+
+/// The server named by `MOVED` and `ASK`. An empty host means the one that said it.
+fn redirect(error: &RedisError, from: &Server) -> Option<Server> {
+    let (place, _) = error.redirect_node()?;
+    // An IPv6 address stands there without brackets, so the port is after the last colon.
+    let (host, port) = place.rsplit_once(':')?;
+    let host = if host.is_empty() { from.host.as_str() } else { host.trim_start_matches('[').trim_end_matches(']') };
+    let server = Server { host: host.to_owned(), port: port.parse().ok()? };
+    parse_server(&server.to_string(), 0).ok()
+}

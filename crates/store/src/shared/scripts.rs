@@ -1,0 +1,206 @@
+//! The scripts, what they are given and what they answer.
+//!
+//! Numbers travel as doubles in one argument: parsing one argument costs the store less than parsing twenty, and a
+//! double holds every number here exactly (see [`Ticks`]).
+
+use bartizan_core::limit::{Quota, Tat, Ticks};
+use bartizan_core::time::Millis;
+use redis::Value;
+
+use super::link::{Script, Unavailable};
+use crate::state::BanPolicy;
+
+macro_rules! script {
+    ($(#[$doc:meta])* $constant:ident, $name:literal, $($file:literal),+) => {
+        $(#[$doc])*
+        pub(super) static $constant: Script =
+            Script::new($name, concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+));
+    };
+}
+
+script!(
+    /// Bans and limits in one step.
+    TAKE, "take", "gcra", "bans", "take"
+);
+script!(
+    /// Gives back.
+    REFUND, "refund", "gcra", "refund"
+);
+script!(
+    /// Charges without asking.
+    REPLAY, "replay", "gcra", "replay"
+);
+script!(
+    /// Counts refusals towards a ban.
+    REFUSE, "refuse", "gcra", "bans", "refuse"
+);
+script!(
+    /// Bans by hand.
+    BAN, "ban", "gcra", "ban"
+);
+script!(
+    /// Ends a ban.
+    PARDON, "pardon", "pardon"
+);
+script!(
+    /// Looks at a bucket.
+    PEEK, "peek", "peek"
+);
+script!(
+    /// Raises the revocation sequence.
+    RAISE, "raise", "raise"
+);
+script!(
+    /// Says that this node lives.
+    HEARTBEAT, "heartbeat", "heartbeat"
+);
+
+/// Doubles in one argument.
+#[derive(Default)]
+pub(super) struct Doubles(Vec<u8>);
+
+impl Doubles {
+    /// Adds whole numbers below 2^53.
+    pub(super) fn push(&mut self, numbers: &[u64]) -> &mut Self {
+        for number in numbers {
+            self.0.extend_from_slice(&(*number as f64).to_le_bytes());
+        }
+        self
+    }
+
+    /// Adds a ban policy; no bans are four zeros.
+    pub(super) fn push_bans(&mut self, policy: Option<&BanPolicy>) -> &mut Self {
+        match policy.and_then(BanPolicy::ticks) {
+            Some((ticks, first)) => self.push(&[u64::from(ticks.drain), ticks.unit, ticks.capacity, millis(first)]),
+            None => self.push(&[0; 4]),
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+fn millis(length: std::time::Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What one limit adds to the argument of [`TAKE`]: at least `least` units, up to `most`, for the group at place `group`
+/// (from 1; 0 for none).
+pub(super) fn push_limit(to: &mut Doubles, quota: &Quota, least: u32, most: u32, group: usize) {
+    let Ticks { drain, unit, capacity } = quota.ticks();
+    let ticks = |units: u32| u64::from(units) * unit;
+    to.push(&[u64::from(drain), unit, capacity, ticks(least), ticks(most.min(quota.burst())), group as u64]);
+}
+
+/// The revocation sequence as the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// When the key was made, in the store's microseconds: another birth is another store, or one that lost its data.
+    pub(super) birth: u64,
+    pub(super) number: u64,
+}
+
+/// What [`TAKE`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Taken,
+    Over,
+    /// `who` is the place of a group of the call, from zero.
+    Banned {
+        until: Millis,
+        who: usize,
+    },
+    BanBegan {
+        until: Millis,
+        who: usize,
+    },
+}
+
+/// What [`TAKE`] answers.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// What each bucket held before.
+    pub(super) before: Vec<Option<Tat>>,
+    pub(super) sequence: Option<Held>,
+    pub(super) now: Millis,
+    pub(super) said: Said,
+}
+
+/// Reads the answer of [`TAKE`] for so many limits and groups.
+pub(super) fn taken(answer: Value, limits: usize, groups: usize) -> Result<Taken, Unavailable> {
+    let Value::Array(values) = answer else { return Err(foreign("not a list")) };
+    let mut values = values.into_iter();
+    let before = values.by_ref().take(limits).map(|value| tat(&value)).collect::<Result<Vec<_>, _>>()?;
+    let rest: Vec<Value> = values.skip(groups).collect();
+    let (sequence, now, code, until, who) = match rest.as_slice() {
+        [now, code, until, who] => (None, now, code, until, who),
+        [sequence, now, code, until, who] => (held(sequence)?, now, code, until, who),
+        _ => return Err(foreign("a list of another length")),
+    };
+    let (until, who) = (moment(until)?, usize::try_from(number(who)?.saturating_sub(1)).unwrap_or(usize::MAX));
+    let said = match number(code)? {
+        0 => Said::Taken,
+        1 => Said::Over,
+        2 => Said::Banned { until, who },
+        3 => Said::BanBegan { until, who },
+        _ => return Err(foreign("an unknown verdict")),
+    };
+    Ok(Taken { before, sequence, now: moment(now)?, said })
+}
+
+/// A bucket's text.
+pub(super) fn tat(value: &Value) -> Result<Option<Tat>, Unavailable> {
+    let Some(text) = text(value)? else { return Ok(None) };
+    let (ms, part) = text.split_once(':').unwrap_or((text, "0"));
+    let parse = |digits: &str| digits.parse::<u64>().map_err(|_| foreign("a bucket that is no moment"));
+    let (ms, part) = (parse(ms)?, parse(part)?);
+    if ms >> 44 != 0 || part >> 20 != 0 {
+        return Err(foreign("a bucket out of range"));
+    }
+    Ok(Tat::from_bits(ms << 20 | part))
+}
+
+/// The sequence's text.
+pub(super) fn held(value: &Value) -> Result<Option<Held>, Unavailable> {
+    let Some(text) = text(value)? else { return Ok(None) };
+    let parsed = text
+        .split_once(' ')
+        .and_then(|(birth, number)| Some(Held { birth: birth.parse().ok()?, number: number.parse().ok()? }));
+    parsed.map(Some).ok_or_else(|| foreign("a sequence that is no number"))
+}
+
+/// Two numbers in a list.
+pub(super) fn pair(answer: &Value) -> Result<(i64, i64), Unavailable> {
+    match answer {
+        Value::Array(values) => match values.as_slice() {
+            [first, second] => Ok((number(first)?, number(second)?)),
+            _ => Err(foreign("a list of another length")),
+        },
+        _ => Err(foreign("not a list")),
+    }
+}
+
+fn moment(value: &Value) -> Result<Millis, Unavailable> {
+    number(value).map(Millis)
+}
+
+fn number(value: &Value) -> Result<i64, Unavailable> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        _ => Err(foreign("not a number")),
+    }
+}
+
+fn text(value: &Value) -> Result<Option<&str>, Unavailable> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).map(Some).map_err(|_| foreign("not a text")),
+        _ => Err(foreign("not a text")),
+    }
+}
+
+/// Somebody else's data under our keys, or a server that is not what it says: no answer to build on.
+fn foreign(what: &str) -> Unavailable {
+    Unavailable::Script(format!("the answer holds {what}"))
+}
