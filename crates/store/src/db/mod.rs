@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bartizan_core::audit::AuditEvent;
+use bartizan_core::id::TenantId;
 
 pub use conn::{Conn, Reader};
 pub use options::DbOptions;
@@ -118,6 +119,17 @@ impl Db {
     /// Begins a change across tenants, while nobody else changes anything.
     pub async fn change_platform(&self, scope: &PlatformScope) -> Result<Tx<PlatformScope>, StoreError> {
         self.change_in_turn(scope, &Turn::Platform).await
+    }
+
+    /// Begins a change that touches, beside tables that belong to nobody, only what these tenants own: the others need
+    /// not wait. For what may be written side by side, such as counters of failures with the event that tells of one;
+    /// what is read first and decided upon needs [`Db::change_platform`].
+    pub async fn change_of(
+        &self,
+        scope: &PlatformScope,
+        tenants: &[TenantId],
+    ) -> Result<Tx<PlatformScope>, StoreError> {
+        self.change_in_turn(scope, &Turn::Tenants(tenants.to_vec())).await
     }
 
     async fn change_in_turn(&self, scope: &PlatformScope, turn: &Turn) -> Result<Tx<PlatformScope>, StoreError> {

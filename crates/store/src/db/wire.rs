@@ -65,13 +65,14 @@ impl Wire {
                 Ok(bound(sql, args).fetch_all(line).await?.into_iter().map(Row::from).collect())
             }
             Link::Postgres(line) => {
-                let rows = match line.fetch(sql, args.clone()).await {
-                    // Outside a transaction there is only reading, which may be done again.
-                    Err(_) if !open && line.died_resting() => {
+                // Outside a transaction there is only reading, which may be done again.
+                let again = (!open).then(|| args.clone());
+                let rows = match (line.fetch(sql, args).await, again) {
+                    (Err(_), Some(args)) if line.died_resting() => {
                         line.renew().await?;
                         line.fetch(sql, args).await?
                     }
-                    rows => rows?,
+                    (rows, _) => rows?,
                 };
                 Ok(rows.into_iter().map(Row::from).collect())
             }

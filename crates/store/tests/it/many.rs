@@ -7,8 +7,9 @@ use std::time::Duration;
 use bartizan_core::audit::EventKind;
 use bartizan_core::id::{SessionId, UserId};
 use bartizan_core::principal::Role;
+use bartizan_store::login_failures::FailureRow;
 use bartizan_store::refresh_tokens::{Race, Spend};
-use bartizan_store::{Db, DbOptions, InForce, Scope, StoreErrorKind, audit, refresh_tokens, users};
+use bartizan_store::{Db, DbOptions, InForce, Scope, StoreErrorKind, audit, login_failures, refresh_tokens, users};
 use tokio::task::JoinSet;
 
 use crate::world::*;
@@ -253,6 +254,33 @@ async fn tenants_do_not_wait_for_each_other_and_the_platform_waits_for_all() {
     let _ = tx.commit(event, ()).await.unwrap();
     assert_eq!(second.await.unwrap(), 1, "who waited sees what was kept before");
     everything.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failures_counted_by_many_at_once_never_wait_for_each_other() {
+    let world = Arc::new(World::new(Engine::Postgres).await);
+    let nodes = nodes(&world, 2).await;
+    let mut tasks = JoinSet::new();
+    for n in 0..8usize {
+        let (scope, _) = world.tenant(&format!("tenant-{n}")).await;
+        let (world, db) = (Arc::clone(&world), nodes[n % 2].clone());
+        tasks.spawn(async move {
+            for round in 0..20 {
+                let at = later(round);
+                let mut rows: Vec<FailureRow> =
+                    (0..4u8).map(|key| FailureRow { key: vec![key], tat: at.0, updated_at: at }).collect();
+                rows.rotate_left(n % 4);
+                let mut tx = db.change_of(&platform(), &[scope.tenant()]).await.unwrap();
+                login_failures::save(&mut tx, &rows).await.unwrap();
+                let kind = EventKind::LoginFailed { user: None, reason: "credentials" };
+                let _ = tx.commit(world.event(scope.tenant(), kind), ()).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let mut reader = world.db.read_platform(&platform()).await.unwrap();
+    let rows = login_failures::all(&mut reader, NOW).await.unwrap();
+    assert!(rows.len() == 4 && rows.iter().all(|row| row.updated_at == later(19)));
 }
 
 #[tokio::test]

@@ -88,8 +88,9 @@ impl Pool {
     /// Lets nobody in any more, waits for those inside, and says goodbye to the server.
     pub(in crate::db) async fn close(&self) {
         let all = self.inner.size.max(1);
-        // What runs may end; whoever waits behind this is told that the database is closed.
-        let _ = timeout(self.inner.session.silence(), self.inner.places.acquire_many(all)).await;
+        // What runs may end; whoever waits behind this is told that the database is closed, because the places are kept
+        // until then.
+        let _all = timeout(self.inner.session.silence(), self.inner.places.acquire_many(all)).await;
         self.inner.places.close();
         for rested in self.inner.take_all() {
             let _ = timeout(RESTED, rested.conn.close()).await;
