@@ -221,7 +221,7 @@ impl Db {
     async fn writing(&self, turn: &Turn) -> Result<Wire, StoreError> {
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => Wire::begin_sqlite(sqlite.writer.acquire().await?).await,
-            Engine::Postgres(postgres) => Wire::begin_postgres(&postgres.changes, turn).await,
+            Engine::Postgres(postgres) => Wire::begin_postgres(postgres, turn).await,
         }
     }
 

@@ -4,7 +4,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::postgres::{Line, Pool};
+use super::postgres::{Line, Postgres};
 use super::turn::Turn;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::value::{Row, Value};
@@ -44,8 +44,8 @@ impl Wire {
     }
 
     /// Begins, and waits for the turn.
-    pub(super) async fn begin_postgres(pool: &Pool, turn: &Turn) -> Result<Self, StoreError> {
-        let mut wire = Self { link: Some(Link::Postgres(pool.line().await?)), open: true };
+    pub(super) async fn begin_postgres(postgres: &Postgres, turn: &Turn) -> Result<Self, StoreError> {
+        let mut wire = Self { link: Some(Link::Postgres(postgres.line(turn).await?)), open: true };
         let Some(Link::Postgres(line)) = &mut wire.link else { return Err(closed()) };
         match line.batch(turn.begin()).await {
             Err(_) if line.died_resting() => {

@@ -67,12 +67,21 @@ impl Pool {
                 used: true,
                 state: State::Idle,
                 pool: self.clone(),
+                pass: None,
                 _place: place,
             });
         }
         let conn = self.inner.connect(deadline).await?;
         let born = Instant::now();
-        Ok(Line { conn: Some(conn), born, used: false, state: State::Idle, pool: self.clone(), _place: place })
+        Ok(Line {
+            conn: Some(conn),
+            born,
+            used: false,
+            state: State::Idle,
+            pool: self.clone(),
+            pass: None,
+            _place: place,
+        })
     }
 
     async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, StoreError> {
@@ -161,6 +170,8 @@ pub(in crate::db) struct Line {
     used: bool,
     state: State,
     pool: Pool,
+    /// Of the gate it came through, if any.
+    pub(super) pass: Option<OwnedSemaphorePermit>,
     /// Given back last.
     _place: OwnedSemaphorePermit,
 }
