@@ -18,6 +18,8 @@ enum Mood {
     Pass(Duration),
     /// Accepts, reads, and passes nothing on.
     Swallow,
+    /// Passes on what clients send and none of the answers.
+    Mute,
     /// Ends every connection, also new ones.
     Cut,
 }
@@ -88,6 +90,11 @@ impl Proxy {
         self.mood.send_replace(Mood::Swallow);
     }
 
+    /// Passes on what clients send, and swallows the answers.
+    pub fn mute(&self) {
+        self.mood.send_replace(Mood::Mute);
+    }
+
     /// Ends all connections, and each new one at once, until [`Proxy::pass`].
     pub fn cut(&self) {
         self.mood.send_replace(Mood::Cut);
@@ -142,7 +149,8 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mood: watch::Rece
         match now {
             Mood::Pass(delay) if delay > Duration::ZERO => tokio::time::sleep(delay).await,
             Mood::Pass(_) => {}
-            Mood::Swallow => continue,
+            Mood::Mute if up => {}
+            Mood::Swallow | Mood::Mute => continue,
             Mood::Cut => return,
         }
         let bytes = if up { &tally.up } else { &tally.down };

@@ -87,9 +87,10 @@ impl RedisServer {
         Self::launch(&all, &["--tls", "--cacert", &ca], false, Some(home)).await
     }
 
-    async fn launch(args: &[&str], entry: &[&str], sentinel: bool, tls: Option<TempDir>) -> Self {
-        let is_tls = tls.is_some();
-        let home = tls.unwrap_or_else(|| TempDir::new().expect("a temporary directory"));
+    /// Starts a server in `home`, which holds what the kind needs: certificates, or the file of a sentinel.
+    async fn launch(args: &[&str], entry: &[&str], sentinel: bool, home: Option<TempDir>) -> Self {
+        let home = home.unwrap_or_else(|| TempDir::new().expect("a temporary directory"));
+        let is_tls = home.path().join("ca.pem").exists();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let entry: Vec<String> = entry.iter().map(|arg| (*arg).to_owned()).collect();
         // Another process may take the port in between: then the server ends, and another is tried.
@@ -262,32 +263,58 @@ impl SentinelSet {
     /// # Panics
     /// When they do not come to know each other.
     pub async fn start(replicas: usize, sentinels: usize) -> Self {
-        let primary = RedisServer::with(&["--repl-diskless-sync-delay", "0"]).await;
+        Self::build(replicas, sentinels, None).await
+    }
+
+    /// The same with a password that the servers demand and another that the sentinels do.
+    ///
+    /// # Panics
+    /// When they do not come to know each other.
+    pub async fn with_passwords(replicas: usize, sentinels: usize, servers_word: &str, sentinels_word: &str) -> Self {
+        Self::build(replicas, sentinels, Some((servers_word, sentinels_word))).await
+    }
+
+    async fn build(replicas: usize, sentinels: usize, words: Option<(&str, &str)>) -> Self {
+        let entry = words.map_or(Vec::new(), |(word, _)| vec!["-a", word]);
+        let mut args = vec!["--repl-diskless-sync-delay", "0"];
+        if let Some((word, _)) = words {
+            args.extend(["--requirepass", word, "--masterauth", word]);
+        }
+        let primary = RedisServer::launch(&args, &entry, false, None).await;
         let port = primary.port().to_string();
         let mut servers = vec![primary];
+        args.extend(["--replicaof", "127.0.0.1", &port]);
         for _ in 0..replicas {
-            let args = ["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
-            servers.push(RedisServer::with(&args).await);
+            servers.push(RedisServer::launch(&args, &entry, false, None).await);
         }
         for replica in servers.iter().skip(1) {
             until("a replica follows", || async { replica.info("master_link_status").await == "up" }).await;
         }
         let mut set = Self { servers, sentinels: Vec::new() };
-        let quorum = (sentinels / 2 + 1).to_string();
         for _ in 0..sentinels {
-            let home = TempDir::new().expect("a directory");
-            std::fs::write(home.path().join("sentinel.conf"), "").expect("to write a configuration");
-            let sentinel = RedisServer::launch_sentinel(home).await;
-            sentinel.cli(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", &port, &quorum]).await;
-            for (key, value) in [("down-after-milliseconds", "500"), ("failover-timeout", "2000")] {
-                sentinel.cli(&["SENTINEL", "SET", SERVICE, key, value]).await;
-            }
-            set.sentinels.push(sentinel);
+            set.sentinels.push(Self::sentinel(&port, (sentinels / 2 + 1).to_string(), words).await);
         }
         for sentinel in &set.sentinels {
             until("the sentinels know everybody", || set.knows_everybody(sentinel)).await;
         }
         set
+    }
+
+    /// One sentinel that watches the primary on `port`.
+    async fn sentinel(port: &str, quorum: String, words: Option<(&str, &str)>) -> RedisServer {
+        let home = TempDir::new().expect("a directory");
+        std::fs::write(home.path().join("sentinel.conf"), "").expect("to write a configuration");
+        let (args, entry) =
+            words.map_or((Vec::new(), Vec::new()), |(_, word)| (vec!["--requirepass", word], vec!["-a", word]));
+        let sentinel = RedisServer::launch(&args, &entry, true, Some(home)).await;
+        sentinel.cli(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", port, &quorum]).await;
+        if let Some((word, _)) = words {
+            sentinel.cli(&["SENTINEL", "SET", SERVICE, "auth-pass", word]).await;
+        }
+        for (key, value) in [("down-after-milliseconds", "500"), ("failover-timeout", "2000")] {
+            sentinel.cli(&["SENTINEL", "SET", SERVICE, key, value]).await;
+        }
+        sentinel
     }
 
     async fn knows_everybody(&self, sentinel: &RedisServer) -> bool {
@@ -315,23 +342,6 @@ impl SentinelSet {
         }
         let first = *named.first()?;
         named.iter().all(|port| *port == first).then_some(first)
-    }
-}
-
-impl RedisServer {
-    async fn launch_sentinel(home: TempDir) -> Self {
-        for _ in 0..20 {
-            let port = free_port();
-            let child = spawn(home.path(), port, &[], true, false);
-            let spare = TempDir::new().expect("a directory");
-            let mut server =
-                Self { home: spare, port, args: Vec::new(), sentinel: true, entry: Vec::new(), tls: false, child };
-            if server.answers().await {
-                server.home = home;
-                return server;
-            }
-        }
-        panic!("redis-sentinel does not start");
     }
 }
 

@@ -10,6 +10,8 @@ use redis::Value;
 
 /// Adds to a counter and returns it.
 static ADD: Script = Script::new("add", "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])");
+/// Reads a counter, and says that it only reads.
+static LOOK: Script = Script::new("look", "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])");
 /// Reads a key that was not declared.
 static SNEAK: Script = Script::new("sneak", "#!lua\nreturn redis.call('GET', 'undeclared')");
 /// Keeps the server busy for about ARGV[1] milliseconds.
@@ -20,7 +22,7 @@ static DAWDLE: Script = Script::new(
 );
 
 /// Long enough that only a server that does not answer runs into it, on a busy machine too.
-const PATIENT: Duration = Duration::from_millis(400);
+const PATIENT: Duration = Duration::from_millis(800);
 
 fn link_to(url: &str) -> Link {
     link_with(url, LinkOptions { timeout: PATIENT, ..LinkOptions::default() })
@@ -152,9 +154,11 @@ async fn a_killed_server_that_returns_empty_is_used_at_once() {
 async fn a_call_whose_answer_was_lost_is_not_repeated() {
     let redis = RedisServer::start().await;
     let proxy = Proxy::start(redis.port()).await;
-    let link = ready(&format!("redis://127.0.0.1:{}", proxy.port())).await;
+    let url = format!("redis://127.0.0.1:{}", proxy.port());
+    let link = link_with(&url, LinkOptions { timeout: bartizan_testkit::DEADLINE, ..LinkOptions::default() });
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
     add(&link, "n").await.unwrap();
-    proxy.delay(Duration::from_millis(300));
+    proxy.mute();
     let call = tokio::spawn({
         let link = link.clone();
         async move { add(&link, "n").await }
@@ -196,6 +200,34 @@ async fn one_slow_script_does_not_open_the_breaker_for_others() {
     let (slow, quick) = tokio::join!(slow, add(&link, "n"));
     assert_eq!((slow, quick), (Ok(Value::Int(1)), Ok(1)));
     assert_eq!(link.counts().breaker_opened, 0);
+}
+
+/// Writes hang and reads do not, as with a disk that stalls. Of three connections two are given the writes.
+#[tokio::test]
+async fn a_server_that_answers_only_some_calls_is_given_up_and_taken_back() {
+    let redis = RedisServer::start().await;
+    let link = link_with(&redis.url(), LinkOptions { timeout: PATIENT, pool: 3, ..LinkOptions::default() });
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
+    for _ in 0..3 {
+        // One call a connection, so that the scripts are known and the first connection is next.
+        add(&link, "n").await.unwrap();
+        link.eval::<_, i64>(&LOOK, &["n"], &[]).await.unwrap();
+    }
+    let calls = || {
+        let link = link.clone();
+        tokio::spawn(async move {
+            tokio::join!(add(&link, "n"), add(&link, "n"), link.eval::<_, i64>(&LOOK, &["n"], &[])).0
+        })
+    };
+    assert_eq!(redis.cli(&["CLIENT", "PAUSE", "60000", "WRITE"]).await, "OK");
+    until("the breaker opens", || async {
+        drop(calls());
+        link.counts().breaker_opened > 0
+    })
+    .await;
+    assert!(link.counts().timeouts >= 10, "{:?}", link.counts());
+    assert_eq!(redis.cli(&["CLIENT", "UNPAUSE"]).await, "OK");
+    works_again(&link, "n").await;
 }
 
 #[tokio::test]
@@ -416,6 +448,29 @@ async fn without_a_majority_of_sentinels_no_primary_is_trusted_for_long() {
     works_again(&link, "n").await;
 }
 
+#[tokio::test]
+async fn servers_and_sentinels_have_passwords_of_their_own() {
+    let set = SentinelSet::with_passwords(0, 1, "of the servers", "of the sentinels").await;
+    let word = |text: &str| Some(Secret::new(text.to_owned()));
+    let both = LinkOptions {
+        password: word("of the servers"),
+        sentinel_password: word("of the sentinels"),
+        timeout: PATIENT,
+        ..LinkOptions::default()
+    };
+    let link = link_with(&set.url(), both.clone());
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
+    assert_eq!(add(&link, "n").await, Ok(1));
+    let swapped = LinkOptions { password: both.sentinel_password.clone(), ..both.clone() };
+    let without = LinkOptions { sentinel_password: None, ..both };
+    for options in [swapped, without] {
+        let link = link_with(&set.url(), options);
+        let answer = link.ready(bartizan_testkit::DEADLINE).await;
+        let Err(Unavailable::Refused(said)) = answer else { panic!("{answer:?}") };
+        assert!(!said.contains("of the"), "{said}");
+    }
+}
+
 /// The runtime has this one thread, so nothing of the link runs while it is held up.
 #[tokio::test]
 async fn after_this_process_was_held_up_the_server_is_proved_anew() {
@@ -522,4 +577,28 @@ async fn a_paused_primary_of_a_cluster_is_not_used_when_it_returns() {
         let there = cluster.nodes[5].cli(&["GET", &format!("{{foo}}{n}")]).await;
         assert_eq!(there, "1");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_lost_a_part_costs_one_timeout_and_then_none() {
+    let mut cluster = ClusterSet::start(3, 0).await;
+    let link = ready(&cluster.url()).await;
+    add(&link, "bar").await.unwrap();
+    cluster.nodes[2].kill().await;
+    // The others stop serving when they notice that the cluster is no longer whole.
+    until("the cluster is down", || async { add(&link, "bar").await.is_err() }).await;
+    let _ = add(&link, "bar").await;
+    let refusals = || async {
+        let said = cluster.nodes[0].info("errorstat_CLUSTERDOWN").await;
+        said.trim_start_matches("count=").parse::<u64>().unwrap()
+    };
+    let before = refusals().await;
+    for _ in 0..200 {
+        let answer = add(&link, "bar").await;
+        assert!(matches!(&answer, Err(Unavailable::Disconnected(why)) if why.contains("cluster")), "{answer:?}");
+    }
+    assert_eq!(refusals().await - before, 200, "each call was refused once and did not wait and try again");
+    cluster.nodes[2].restart().await;
+    works_again(&link, "bar").await;
+    works_again(&link, "foo").await;
 }

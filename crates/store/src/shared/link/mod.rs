@@ -11,8 +11,15 @@
 //! 3. Each new wire, and each change of who holds which keys, changes [`Link::incarnation`]: what was read before it
 //!    may be older than what is true, because replication between servers is asynchronous.
 //!
-//! What a deployment must not do: put a proxy or a DNS name that follows failovers in front of Redis and call it
-//! `redis://`; the link would be right about each server and wrong about which one counts. Name the sentinels.
+//! What a deployment can break:
+//!
+//! - A proxy or a DNS name that follows failovers, called `redis://`: the link would be right about each server and wrong
+//!   about which one counts. Name the sentinels, all of them: a majority of those named must answer.
+//! - `down-after-milliseconds` below 3 s: a node that is cut off with the old primary may use it for a moment after
+//!   another was promoted (see the `sentinel` file). `min-replicas-to-write 1` on the servers closes that, too.
+//! - Certificates without the addresses that sentinels and clusters give out, usually IP addresses.
+//! - Several keys in one call on a cluster: while their slot is being moved, such a call fails when one of its keys does
+//!   not exist yet (`TRYAGAIN`), for as long as that takes. One key a call is never refused.
 //!
 //! The user needs the commands `EVAL EVALSHA INFO PING TIME CONFIG|GET` (the last for [`Link::survey`] only) and those
 //! of the scripts; on a cluster also `CLUSTER|SLOTS ASKING`.
@@ -32,8 +39,8 @@ mod wire;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -50,6 +57,10 @@ use routes::Routes;
 pub use script::Script;
 pub use survey::ServerInfo;
 
+/// A call that waited in vain for the cluster to settle spares those after it the waiting for so long.
+const UNSETTLED: Duration = Duration::from_millis(500);
+/// Between two attempts of one call while the cluster settles.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How often one call follows a redirection: a cluster that needs more is not settled.
 const HOPS: usize = 8;
 
@@ -109,7 +120,7 @@ pub struct LinkCounts {
     pub failures: u64,
     /// Calls, pings included, that were not answered in time.
     pub timeouts: u64,
-    /// Connections made and proved after the first.
+    /// Connections made and proved after all there had to be once were.
     pub reconnects: u64,
     /// Scripts sent whole because the server did not know them.
     pub scripts_loaded: u64,
@@ -124,7 +135,7 @@ struct Counts {
     calls: AtomicU64,
     failures: AtomicU64,
     timeouts: AtomicU64,
-    wires: AtomicU64,
+    reconnects: AtomicU64,
     loaded: AtomicU64,
     opened: AtomicU64,
     redirections: AtomicU64,
@@ -143,8 +154,12 @@ struct Core {
     /// Something happened that the keeping task should look at.
     nudge: Notify,
     /// Servers that a cluster redirected to and that no route leads to yet.
-    wanted: std::sync::Mutex<Vec<Server>>,
+    wanted: Mutex<Vec<Server>>,
+    /// When a call last waited in vain for a cluster to settle. Locked only where something is amiss.
+    gave_up: Mutex<Option<Instant>>,
     state: watch::Sender<LinkState>,
+    /// Whether it was ever up.
+    settled: AtomicBool,
 }
 
 impl Core {
@@ -157,8 +172,10 @@ impl Core {
     fn publish(&self, routes: Routes) {
         let before = self.routes.load_full();
         let new = routes.new_since(&before);
-        if new > 0 {
-            self.counts.wires.fetch_add(new, Ordering::Relaxed);
+        if self.settled.load(Ordering::Relaxed) {
+            self.counts.reconnects.fetch_add(new, Ordering::Relaxed);
+        } else if routes.missing().is_none() {
+            self.settled.store(true, Ordering::Relaxed);
         }
         if new > 0 || routes.owners_differ(&before) {
             self.incarnation.fetch_add(1, Ordering::SeqCst);
@@ -173,16 +190,14 @@ impl Core {
                 (_, None) => LinkState::Up,
             };
             let differs = next != *state;
-            if differs {
-                tell(&self.address, &next);
-            }
+            tell(&self.address, state, &next);
             *state = next;
             differs
         });
     }
 
     fn want(&self, server: &Server) {
-        let mut wanted = self.wanted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
         if !wanted.contains(server) {
             wanted.push(server.clone());
         }
@@ -191,10 +206,17 @@ impl Core {
     }
 }
 
-fn tell(address: &Address, state: &LinkState) {
-    match state {
-        LinkState::Up => tracing::info!(%address, "redis is reachable"),
-        LinkState::Down { why, .. } => tracing::warn!(%address, %why, "redis is not reachable"),
+/// Logs a change that an operator should know of, not each attempt.
+fn tell(address: &Address, before: &LinkState, now: &LinkState) {
+    match (before, now) {
+        (LinkState::Down { .. }, LinkState::Up) => tracing::info!(%address, "redis is reachable"),
+        (LinkState::Down { why: then, .. }, LinkState::Down { why, .. })
+            if std::mem::discriminant(then) == std::mem::discriminant(why) =>
+        {
+            tracing::debug!(%address, %why, "redis is still not reachable");
+        }
+        (_, LinkState::Down { why, .. }) => tracing::warn!(%address, %why, "redis is not reachable"),
+        (LinkState::Up, LinkState::Up) => {}
     }
 }
 
@@ -232,8 +254,10 @@ impl Link {
             incarnation: AtomicU64::new(0),
             counts: Counts::default(),
             nudge: Notify::new(),
-            wanted: std::sync::Mutex::default(),
+            wanted: Mutex::default(),
+            gave_up: Mutex::default(),
             state: watch::Sender::new(LinkState::Down { since: Instant::now(), why }),
+            settled: AtomicBool::new(false),
             address,
             options,
         });
@@ -303,7 +327,7 @@ impl Link {
             calls: of(&counts.calls),
             failures: of(&counts.failures),
             timeouts: of(&counts.timeouts),
-            reconnects: of(&counts.wires).saturating_sub(1),
+            reconnects: of(&counts.reconnects),
             scripts_loaded: of(&counts.loaded),
             breaker_opened: of(&counts.opened),
             redirections: of(&counts.redirections),
@@ -368,9 +392,9 @@ impl Core {
                     hop = Hop::Ask(server);
                 }
                 Err(Failure::Later(why)) => {
-                    let again = tokio::time::Instant::now() + Duration::from_millis(10);
-                    if again >= deadline {
-                        return Err(Unavailable::Disconnected(why.into()));
+                    let again = tokio::time::Instant::now() + AGAIN;
+                    if again >= deadline || self.is_unsettled() {
+                        return Err(self.unsettled(why.into()));
                     }
                     tokio::time::sleep_until(again).await;
                     hop = Hop::Slot;
@@ -378,7 +402,17 @@ impl Core {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        Err(Unavailable::Disconnected("the cluster redirects in circles".into()))
+        Err(self.unsettled("the cluster redirects in circles".into()))
+    }
+
+    /// Whether a call has waited in vain lately.
+    fn is_unsettled(&self) -> bool {
+        self.gave_up.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < UNSETTLED)
+    }
+
+    fn unsettled(&self, why: String) -> Unavailable {
+        *self.gave_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Unavailable::Disconnected(why)
     }
 
     /// Waits until a route leads to `server`, at most until `deadline`.
@@ -392,7 +426,8 @@ impl Core {
                 }
             }
         };
-        let late = |_| Unavailable::Disconnected(format!("redirected to {server}, which is not connected yet"));
+        let deadline = if self.is_unsettled() { tokio::time::Instant::now() } else { deadline };
+        let late = |_| self.unsettled(format!("redirected to {server}, which is not connected yet"));
         tokio::time::timeout_at(deadline, reached).await.map_err(late)
     }
 }
