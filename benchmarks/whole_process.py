@@ -111,4 +111,5 @@ def report(rounds, idle, loaded, seconds):
     print(f"\nResident memory: {idle:.1f} MB idle (promised < 40), {loaded:.1f} MB after the run.")
 
 
-main()
+if __name__ == "__main__":
+    main()

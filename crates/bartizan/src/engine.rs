@@ -626,12 +626,10 @@ fn shared_metrics(ground: &Ground) {
     }
     let up = ground.shared.as_ref().is_none_or(|shared| shared.link().state() == LinkState::Up);
     metrics.state_up.set(i64::from(up));
-    let Some(shared) = &ground.shared else {
-        metrics.state_nodes.set(1);
-        return;
-    };
-    metrics.state_nodes.set(i64::from(shared.live_nodes()));
-    let (counts, link) = (shared.counts(), shared.link().counts());
+    let shared = ground.shared.as_ref();
+    metrics.state_nodes.set(shared.map_or(1, |shared| i64::from(shared.live_nodes())));
+    // Without one all are zero, and there: what appears only with its first event cannot be alarmed on.
+    let (counts, link) = shared.map(|shared| (shared.counts(), shared.link().counts())).unwrap_or_default();
     for (kind, value) in [
         ("round_trips", counts.round_trips),
         ("failures", counts.failures),
