@@ -574,3 +574,42 @@ async fn a_killed_primary_of_a_cluster_is_survived_by_every_request() {
         assert!((10..=40).contains(&rest), "{rest}");
     }
 }
+
+#[tokio::test]
+async fn a_flood_of_keys_in_an_outage_neither_grows_the_memory_nor_frees_a_limited_key() {
+    let mut server = RedisServer::start().await;
+    let state = node_with(&server.url(), PATIENT, SharedOptions { max_keys: 8192, ..options(1) }).await;
+    assert_eq!(ask(&state, 1, only(1)).await, Admission::Admitted);
+    server.kill().await;
+    assert!(matches!(ask(&state, 1, only(1)).await, Admission::Limited { .. }));
+    for key in 2..30_000 {
+        ask(&state, key, only(3)).await;
+    }
+    let counts = state.counts();
+    assert!(counts.keys_known <= 1024 && counts.keys_owed <= 1024 && counts.replay_lost > 0, "{counts:?}");
+    for _ in 0..3 {
+        assert!(matches!(ask(&state, 1, only(1)).await, Admission::Limited { .. }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_given_up_in_the_middle_admit_nobody_else_and_leave_the_key_usable() {
+    let server = RedisServer::start().await;
+    let state = node_with(&server.url(), PATIENT, SharedOptions { leases: true, ..options(1) }).await;
+    let mut all = JoinSet::new();
+    for n in 0..2_000 {
+        let state = state.clone();
+        all.spawn(async move {
+            let patience = Duration::from_micros(if n % 3 == 0 { 50 } else { 10_000_000 });
+            let asked = tokio::time::timeout(patience, ask(&state, 1, only(5_000)));
+            asked.await.is_ok_and(|said| said == Admission::Admitted)
+        });
+    }
+    let mut admitted: u64 = all.join_all().await.into_iter().map(u64::from).sum();
+    state.shutdown(NOW, Instant::now()).await;
+    let fresh = node(&server.url(), 2).await;
+    while ask(&fresh, 1, only(5_000)).await == Admission::Admitted {
+        admitted += 1;
+    }
+    assert!((3_000..=5_000).contains(&admitted), "{admitted}");
+}
