@@ -311,6 +311,30 @@ impl Server {
         self.signal(Signal::HUP);
     }
 
+    /// Holds the process still: it keeps its connections and does nothing.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// A number among the metrics, by name and labels as they are printed: `bartizan_state_up`,
+    /// `bartizan_state_activity{kind="failures"}`. `None` when there is none.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.ops().try_get("/metrics").await.ok()?;
+        let text = String::from_utf8_lossy(&text.body).into_owned();
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         kill_process(pid.expect("a running process"), signal).expect("a signal");
