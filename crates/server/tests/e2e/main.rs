@@ -43,9 +43,10 @@ async fn server() -> Server {
     launch().start().await
 }
 
-/// Several nodes about to be started.
+/// Several nodes about to be started. They are patient with Redis: on a busy machine a time-out of 50 ms is an outage, in
+/// which other promises hold than those that most tests are about.
 fn fleet() -> FleetPlan {
-    FleetPlan::new(launch())
+    FleetPlan::new(launch()).set("STATE__TIMEOUT", "2s")
 }
 
 /// The root of the repository.
