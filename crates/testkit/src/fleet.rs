@@ -115,7 +115,7 @@ impl FleetPlan {
 }
 
 /// Writes a file as the program demands it of a secret.
-fn secret(path: &Path, text: &str) {
+pub(crate) fn secret(path: &Path, text: &str) {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).expect("a new file");
     file.write_all(text.as_bytes()).expect("to write");
 }
