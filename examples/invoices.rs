@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::extract::FromRef;
 use bartizan::api::{
     Api, Body, Cache, Created, Csrf, Failure, Faults, Found, Page, Path, RateClass, Read, Service, Write, requires,
 };
 use bartizan::engine::{Engine, create_secrets};
 use bartizan::guard::Permit;
+use bartizan::journal::Journal;
 use bartizan::settings::Settings;
 use bartizan_core::action::Action;
+use bartizan_core::audit::{AppEvent, Detail};
 use bartizan_core::error::Code;
 use bartizan_core::id::{TenantId, UserId};
 use bartizan_core::principal::Role;
@@ -36,6 +39,19 @@ struct ReadInvoices;
 impl Action for ReadInvoices {
     const NAME: &'static str = "invoices.read";
     const ROLES: &'static [Role] = Role::ALL;
+}
+
+/// What the audit trail says of it.
+struct InvoiceWritten {
+    cents: u32,
+}
+
+impl AppEvent for InvoiceWritten {
+    const NAME: &'static str = "app.invoice.written";
+
+    fn details(&self) -> Vec<(&'static str, Detail)> {
+        vec![("cents", self.cents.into())]
+    }
 }
 
 /// What a client sends. The schema's bounds are enforced and stand in the OpenAPI document.
@@ -76,12 +92,34 @@ impl Invoices {
     }
 }
 
+/// What the handlers' services are taken from.
+#[derive(Clone)]
+pub struct State {
+    invoices: Invoices,
+    journal: Journal,
+}
+
+impl FromRef<State> for Invoices {
+    fn from_ref(state: &State) -> Self {
+        state.invoices.clone()
+    }
+}
+
+impl FromRef<State> for Journal {
+    fn from_ref(state: &State) -> Self {
+        state.journal.clone()
+    }
+}
+
 async fn create_invoice(
     permit: Permit<CreateInvoice>,
     Service(invoices): Service<Invoices>,
+    Service(journal): Service<Journal>,
     Body(NewInvoice { customer, cents }): Body<NewInvoice>,
 ) -> Result<Created<Invoice>, Failure> {
     let by = permit.user()?.user;
+    // The row first: what cannot be recorded is not done.
+    journal.record(&permit, &InvoiceWritten { cents }).await?;
     let write = |own: &mut Vec<Invoice>| {
         let number = own.last().map_or(1, |last| last.number + 1);
         own.push(Invoice { number, customer, cents, by });
@@ -106,7 +144,7 @@ async fn read_invoice(
     Ok(Found(found.ok_or(Code::NotFound)?))
 }
 
-fn api() -> Api<Invoices> {
+fn api() -> Api<State> {
     let read = |summary| Read { summary, access: requires(ReadInvoices), rate: RateClass::Read, cache: Cache::Private };
     let write = Write {
         summary: "Write an invoice",
@@ -124,7 +162,7 @@ fn api() -> Api<Invoices> {
 /// The whole application: its routes and the built-in ones (accounts, sessions, tokens), behind the engine's stack.
 pub fn application(engine: &Engine) -> Result<axum::Router, Faults> {
     let router = engine.guard(axum::Router::new(), api().merge(engine.routes()))?;
-    Ok(router.with_state(Invoices::default()))
+    Ok(router.with_state(State { invoices: Invoices::default(), journal: engine.journal() }))
 }
 
 #[tokio::main]

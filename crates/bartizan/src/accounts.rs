@@ -407,7 +407,8 @@ impl Accounts {
         let grant = Grant { tenant, ..grant.clone() };
         let event = self.ground.event(&grant, EventKind::LoginFailed { user, reason: "credentials" })?;
         let scope = PlatformScope::granted("login: a failure may concern no tenant");
-        let mut tx = self.ground.db.change_platform(&scope).await?;
+        // It decides on nothing it reads, so only the tenant's own changes wait for it.
+        let mut tx = self.ground.db.change_of(&scope, tenant.as_slice()).await?;
         login_failures::save(&mut tx, &self.limits.failures(charge)).await?;
         self.ground.keep(tx, event, ()).await
     }

@@ -15,6 +15,7 @@ use crate::api::{Api, Defaults, Faults, Mounted, Table};
 use crate::engine::{Engine, StartError};
 use crate::front::Front;
 use crate::guard::Guard;
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::routes::{self, Services};
 
@@ -70,6 +71,11 @@ impl Engine {
         S: Clone + Send + Sync + 'static,
     {
         self.door.before(app, api).map(|mounted| mounted.router)
+    }
+
+    /// What writes the application's own events into the audit trail: for its state, as a `Service<Journal>`.
+    pub fn journal(&self) -> Journal {
+        Journal::new(self.ground.clone())
     }
 
     /// The built-in routes (`/v1/…`, `/oauth/…`, `/.well-known/…`, `/openapi.json`), for [`Api::merge`].

@@ -347,20 +347,32 @@ async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<String, St
         let mut reader = db.read_platform(&scope).await.map_err(StartError::new)?;
         meta::find(&mut reader, ROOT_KEY).await.map_err(StartError::new)?
     };
-    match known {
-        Some(known) => match keyring.require(&known) {
-            Ok(()) => Ok(known),
-            Err(cause) => Err(StartError::new(format!(
-                "{cause}: this database was sealed under root key {known}, the keyring holds {}. Put the right root.key \
-                 back into the secrets directory; without it the sealed data cannot be read",
-                keyring.kek_id()
-            ))),
-        },
+    let known = match known {
+        Some(known) => known,
         None => {
             let mut tx = db.change_platform(&scope).await.map_err(StartError::new)?;
-            meta::set(&mut tx, ROOT_KEY, keyring.kek_id()).await.map_err(StartError::new)?;
-            tx.commit_quietly(keyring.kek_id().to_owned()).await.map_err(StartError::new)
+            // Another node may have been faster, with another key.
+            let own = keyring.kek_id().to_owned();
+            match meta::find(&mut tx, ROOT_KEY).await.map_err(StartError::new)? {
+                Some(known) => {
+                    tx.cancel().await.map_err(StartError::new)?;
+                    known
+                }
+                None => {
+                    meta::set(&mut tx, ROOT_KEY, &own).await.map_err(StartError::new)?;
+                    tx.commit_quietly(own).await.map_err(StartError::new)?
+                }
+            }
         }
+    };
+    match keyring.require(&known) {
+        Ok(()) => Ok(known),
+        Err(cause) => Err(StartError::new(format!(
+            "{cause}: this database was sealed under root key {known}, the keyring holds {}. Put the right root.key back \
+             into the secrets directory; a second node needs the same secrets as the first. Without it the sealed data \
+             cannot be read",
+            keyring.kek_id()
+        ))),
     }
 }
 

@@ -16,6 +16,7 @@ mod front;
 mod ground;
 pub mod guard;
 pub mod hashing;
+pub mod journal;
 mod limits;
 pub mod metrics;
 pub mod noted_time;

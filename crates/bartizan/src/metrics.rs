@@ -221,24 +221,7 @@ impl Metrics {
         build.get_or_create(&Word("version", version)).set(1);
         ours.register("build_info", "The running version", build);
         storage_up.set(1);
-        // A series that appears only with its first event cannot be alarmed on: begin all of them at zero.
-        for (family, label, words) in [
-            (&logins, "outcome", &["succeeded", "failed", "limited", "busy"][..]),
-            (&denied, "code", &[Code::PermissionDenied.as_str()]),
-            (&tokens_issued, "by", &["login", "refresh"]),
-            (&revocations, "cause", REVOCATIONS),
-        ] {
-            for word in words {
-                let _begun = family.get_or_create_owned(&Word(label, word));
-            }
-        }
-        for reason in Rejection::ALL.iter().map(|rejection| rejection.as_str()).chain(["revoked"]) {
-            let _begun = token_rejections.get_or_create_owned(&Word("reason", reason));
-        }
-        for code in Code::ALL.iter().filter(|code| code.status() < 500) {
-            let _begun = refused.get_or_create_owned(&Word("code", code.as_str()));
-        }
-        Self {
+        let metrics = Self {
             registry: Mutex::new(registry),
             durations,
             unmatched,
@@ -267,6 +250,28 @@ impl Metrics {
             storage_up,
             hashing,
             snapshot_failing,
+        };
+        metrics.begin();
+        metrics
+    }
+
+    /// A series that appears only with its first event cannot be alarmed on: begin all of them at zero.
+    fn begin(&self) {
+        for (family, label, words) in [
+            (&self.logins, "outcome", &["succeeded", "failed", "limited", "busy"][..]),
+            (&self.denied, "code", &[Code::PermissionDenied.as_str()]),
+            (&self.tokens_issued, "by", &["login", "refresh"]),
+            (&self.revocations, "cause", REVOCATIONS),
+        ] {
+            for word in words {
+                let _begun = family.get_or_create_owned(&Word(label, word));
+            }
+        }
+        for reason in Rejection::ALL.iter().map(|rejection| rejection.as_str()).chain(["revoked"]) {
+            let _begun = self.token_rejections.get_or_create_owned(&Word("reason", reason));
+        }
+        for code in Code::ALL.iter().filter(|code| code.status() < 500) {
+            let _begun = self.refused.get_or_create_owned(&Word("code", code.as_str()));
         }
     }
 

@@ -23,7 +23,7 @@ use crate::upkeep::{KEPT, LAST_SEEN};
 
 /// What accepting the clock brought about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
+pub enum Acceptance {
     /// Nothing: the clock is not so far behind that a start would be refused.
     Unneeded,
     /// The noted moment is now.
@@ -41,20 +41,20 @@ pub enum Accepted {
 ///
 /// # Errors
 /// When the database cannot be opened, as while a server runs on it, or written.
-pub async fn accept(settings: &Settings, clock: &Clock) -> Result<Accepted, StartError> {
+pub async fn accept(settings: &Settings, clock: &Clock) -> Result<Acceptance, StartError> {
     let db = Db::open(&settings.database, &settings.data).await.map_err(StartError::new)?;
     let accepted = take_back(&db, clock.now()).await;
     db.close().await;
     Ok(accepted?)
 }
 
-async fn take_back(db: &Db, now: Millis) -> Result<Accepted, Failure> {
+async fn take_back(db: &Db, now: Millis) -> Result<Acceptance, Failure> {
     let mut tx = db.change_platform(&PlatformScope::granted("the operator accepts the clock")).await?;
     let seen = meta::find(&mut tx, LAST_SEEN).await?.and_then(|text| text.parse().ok()).map(Millis);
     let ahead = seen.map(|seen| seen.since(now)).unwrap_or_default();
     if ahead <= KEPT {
         tx.cancel().await?;
-        return Ok(Accepted::Unneeded);
+        return Ok(Acceptance::Unneeded);
     }
     let mut distrusted = 0;
     for key in signing_keys::all(&mut tx).await? {
@@ -72,5 +72,5 @@ async fn take_back(db: &Db, now: Millis) -> Result<Accepted, Failure> {
     };
     // It has no effects, and no server runs that they would have to be applied to.
     let _ = tx.commit(event, ()).await?;
-    Ok(Accepted::Yes { ahead, ended, distrusted })
+    Ok(Acceptance::Yes { ahead, ended, distrusted })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bartizan::Peer;
 use bartizan::api::Failure;
 use bartizan::clock::Clock;
-use bartizan::noted_time::{self, Accepted};
+use bartizan::noted_time::{self, Acceptance};
 use bartizan::settings::Settings;
 use bartizan_core::error::{Code, Refusal};
 use bartizan_core::time::Millis;
@@ -75,10 +75,10 @@ pub async fn examine_database(settings: &Settings) -> Examined {
 }
 
 /// Takes this machine's clock for right; see [`bartizan::noted_time`].
-pub async fn accept_clock(settings: &Settings) -> Result<Accepted, Stop> {
+pub async fn accept_clock(settings: &Settings) -> Result<Acceptance, Stop> {
     // A look must not create a database.
     if settings.database.strip_prefix("sqlite:").is_some_and(|file| !settings.data.join(file).exists()) {
-        return Ok(Accepted::Unneeded);
+        return Ok(Acceptance::Unneeded);
     }
     noted_time::accept(settings, &Clock::system()).await.map_err(|error| Stop::new(Exit::Failed, error.to_string()))
 }

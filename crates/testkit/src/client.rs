@@ -84,6 +84,24 @@ impl Client {
     /// # Panics
     /// When there is no answer within the deadline.
     pub async fn send(&self, method: Method, path: &str, media: Option<&str>, body: impl Into<Bytes>) -> Answer {
+        let answer = self.try_send(method, path, media, body).await;
+        answer.unwrap_or_else(|e| panic!("no answer from {}{path}: {e}", self.base))
+    }
+
+    /// As [`Client::send`]; an error when nobody answers, for tests in which that may be.
+    ///
+    /// # Errors
+    /// What went wrong on the way.
+    ///
+    /// # Panics
+    /// When the media type is not one.
+    pub async fn try_send(
+        &self,
+        method: Method,
+        path: &str,
+        media: Option<&str>,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, String> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(headers) = request.headers_mut() {
             headers.extend(self.headers.clone());
@@ -91,17 +109,12 @@ impl Client {
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(media).expect("a media type"));
             }
         }
-        let request = request.body(Full::new(body.into())).expect("a request");
-        self.call(request).await.unwrap_or_else(|e| panic!("no answer from {}{path}: {e}", self.base))
+        self.call(request.body(Full::new(body.into())).expect("a request")).await
     }
 
     /// Asks for `path`; an error when nobody answers, for tests in which that may be.
     pub async fn try_get(&self, path: &str) -> Result<Answer, String> {
-        let mut request = Request::get(format!("{}{path}", self.base));
-        if let Some(headers) = request.headers_mut() {
-            headers.extend(self.headers.clone());
-        }
-        self.call(request.body(Full::default()).expect("a request")).await
+        self.try_send(Method::GET, path, None, Bytes::new()).await
     }
 
     async fn call(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {

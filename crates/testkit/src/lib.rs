@@ -21,6 +21,7 @@
 )]
 
 mod client;
+mod fleet;
 mod jwt;
 mod postgres;
 mod program;
@@ -30,6 +31,7 @@ mod redis;
 mod server;
 
 pub use client::{Answer, Client};
+pub use fleet::{Fleet, FleetPlan, Hot, Node};
 pub use jwt::{claims, header, tampered};
 pub use postgres::PostgresServer;
 pub use program::{Finished, run};

@@ -224,7 +224,8 @@ impl PostgresServer {
 
     /// A shell that waits for this process to end, however it ends, and then ends the server and removes its directory.
     fn guard(&self) -> Child {
-        let script = "cat >/dev/null; kill -9 $(head -n 1 \"$1/data/postmaster.pid\") 2>/dev/null; rm -rf \"$1\"";
+        let script = "cat >/dev/null; exec 2>/dev/null; server=$(head -n 1 \"$1/data/postmaster.pid\") && \
+                      kill -9 \"$server\" $(ps -o pid= --ppid \"$server\"); rm -rf \"$1\"";
         Command::new("sh")
             .args(["-c", script, "guard"])
             .arg(self.dir.path())

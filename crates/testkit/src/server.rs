@@ -9,14 +9,38 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
 
+use crate::fleet::secret;
 use crate::program::{Finished, clean, run};
-use crate::{Client, DEADLINE};
+use crate::{Client, DEADLINE, PostgresServer, RedisServer};
 
 /// A directory that goes when the last owner does. The server's part of it has a space and non-ASCII letters in its
 /// name, so that every test also proves that paths may have them.
 #[derive(Clone, Debug)]
-pub struct Home(Arc<TempDir>);
+pub struct Home(Arc<Place>);
+
+#[derive(Debug)]
+struct Place {
+    dir: TempDir,
+    stack: OnceCell<Stack>,
+}
+
+/// What a server with this home shares with other nodes that do not exist: see [`STACK`].
+struct Stack {
+    postgres: PostgresServer,
+    redis: RedisServer,
+}
+
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stack").field("redis", &self.redis).finish_non_exhaustive()
+    }
+}
+
+/// With this variable set to `cluster`, each home has a PostgreSQL and a Redis of its own, and a server in it uses them
+/// in place of SQLite and its own memory: so the same tests run on both.
+const STACK: &str = "BARTIZAN_TEST_STACK";
 
 impl Home {
     /// A new, empty directory.
@@ -24,12 +48,45 @@ impl Home {
     /// # Panics
     /// When none can be made.
     pub fn new() -> Self {
-        Self(Arc::new(tempfile::Builder::new().prefix("btz").tempdir().expect("a temporary directory")))
+        let dir = tempfile::Builder::new().prefix("btz").tempdir().expect("a temporary directory");
+        Self(Arc::new(Place { dir, stack: OnceCell::new() }))
+    }
+
+    /// Starts what is shared, where the tests are to run on it.
+    async fn share(&self) {
+        if std::env::var_os(STACK).is_none_or(|stack| stack != "cluster") {
+            return;
+        }
+        self.0
+            .stack
+            .get_or_init(|| async {
+                let postgres = PostgresServer::start();
+                secret(&self.outer().join("database-password"), postgres.password());
+                Stack { postgres, redis: RedisServer::start().await }
+            })
+            .await;
+    }
+
+    /// The variables that name what is shared.
+    fn shared(&self) -> Vec<(String, String)> {
+        let Some(Stack { postgres, redis }) = self.0.stack.get() else { return Vec::new() };
+        let password = self.outer().join("database-password");
+        let database = format!("postgres://bartizan@127.0.0.1:{}/bartizan", postgres.port());
+        [
+            ("DATABASE__URL", database.as_str()),
+            ("DATABASE__PASSWORD_FILE", password.to_str().expect("a path in UTF-8")),
+            ("DATABASE__POOL", "4"),
+            ("STATE__URL", &redis.url()),
+            ("STATE__TIMEOUT", "2s"),
+            ("STATE__LEASES", "false"),
+        ]
+        .map(|(key, value)| (format!("BARTIZAN__{key}"), value.to_owned()))
+        .to_vec()
     }
 
     /// The outer directory: the working directory of the program, empty but for `dir`.
     pub fn outer(&self) -> &Path {
-        self.0.path()
+        self.0.dir.path()
     }
 
     /// What is given as `--dir`.
@@ -140,7 +197,18 @@ impl Launch {
 
     /// Runs another command of the same program in the same directory and environment, to its end.
     pub async fn command(&self, args: &[&str]) -> Finished {
-        run(&self.binary, args, &self.env, self.home.outer()).await
+        run(&self.binary, args, &self.variables(), self.home.outer()).await
+    }
+
+    fn names_its_database(&self) -> bool {
+        self.env.iter().any(|(name, _)| name == "BARTIZAN__DATABASE__URL")
+    }
+
+    /// Its environment: what is shared, unless the test says itself what is.
+    fn variables(&self) -> Vec<(String, String)> {
+        let mut all = if self.names_its_database() { Vec::new() } else { self.home.shared() };
+        all.extend(self.env.iter().cloned());
+        all
     }
 
     /// Starts `bartizan dev` on ports of its own and waits until it is ready.
@@ -148,8 +216,11 @@ impl Launch {
     /// # Panics
     /// When it does not become ready; the message holds what it said.
     pub async fn start(self) -> Server {
+        if !self.names_its_database() {
+            self.home.share().await;
+        }
         let mut command = self.largest_file.map_or_else(|| clean(&self.binary), |kib| small_disk(&self.binary, kib));
-        command.current_dir(self.home.outer()).envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.current_dir(self.home.outer()).envs(self.variables());
         command.args(["dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--json", "--dir"]);
         command.arg(self.home.dir()).args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -309,6 +380,30 @@ impl Server {
     /// When it has ended already.
     pub fn sighup(&self) {
         self.signal(Signal::HUP);
+    }
+
+    /// Holds the process still: it keeps its connections and does nothing.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// A number among the metrics, by name and labels as they are printed: `bartizan_state_up`,
+    /// `bartizan_state_activity{kind="failures"}`. `None` when there is none.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.ops().try_get("/metrics").await.ok()?;
+        let text = String::from_utf8_lossy(&text.body).into_owned();
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
     fn signal(&self, signal: Signal) {

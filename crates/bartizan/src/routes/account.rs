@@ -17,6 +17,11 @@ use crate::guard::Permit;
 use crate::sessions::{Sessions, TokenPair};
 
 pub(super) fn routes() -> Api<Services> {
+    entrance().merge(oneself())
+}
+
+/// What needs no access token: it is where they come from.
+fn entrance() -> Api<Services> {
     Api::new()
         .post(
             "/v1/signup",
@@ -51,6 +56,10 @@ pub(super) fn routes() -> Api<Services> {
             },
             refresh,
         )
+}
+
+fn oneself() -> Api<Services> {
+    Api::new()
         .post(
             "/v1/logout",
             Write {

@@ -514,6 +514,12 @@ async fn the_example_keeps_tenants_apart_and_asks_for_permission() {
     drop(auditor.send("POST", "/invoices", Some(&invoice)).await.refused(403, "access.denied"));
     drop(Caller::nobody(&router).get("/invoices").await.refused(401, "auth.credential_missing"));
 
+    // The application's own row stands in the tenant's trail, with the actor the guard saw.
+    let rows = auditor.get("/v1/audit?action=app.invoice.written").await.expect(200).json()["items"].clone();
+    assert_eq!(rows.as_array().unwrap().len(), 1);
+    assert_eq!((&rows[0]["actor"]["id"], &rows[0]["details"]), (&written["by"], &json!({ "cents": 1200 })));
+    assert!(rows[0]["request"].is_string() && rows[0]["ip"] == HOME.to_string());
+
     // Another tenant's invoice and one that is not there are the same answer.
     let foreign = zenith.get("/invoices/1").await.refused(404, "request.not_found").shape();
     assert_eq!(foreign, zenith.get("/invoices/9").await.refused(404, "request.not_found").shape());

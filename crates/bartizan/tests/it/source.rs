@@ -97,6 +97,8 @@ fn borders_are_opened_where_everybody_can_see_it() {
         "ground.rs: 0 inside a tenant, 1 across",
         // From a grant.
         "guard/permit.rs: 1 inside a tenant, 0 across",
+        // The time, taken back on the operator's word.
+        "noted_time.rs: 0 inside a tenant, 1 across",
         // The operator: sessions of a user; the block list.
         "operator.rs: 1 inside a tenant, 2 across",
         // The installation's own keys.
@@ -123,9 +125,9 @@ fn headers_are_read_by_guard_front_and_router_alone() {
 #[test]
 fn what_changes_is_kept_through_the_ground() {
     // `commit` of a transaction by itself would keep a change without putting its effects into force. The first signing
-    // key is made before there is anything that could end.
+    // key is made before there is anything that could end, and the time is taken back while no server runs.
     let committed = uses(&["tx.commit("], |_| true);
-    assert_eq!(committed, ["ground.rs: 1", "signing.rs: 1"]);
+    assert_eq!(committed, ["ground.rs: 1", "noted_time.rs: 1", "signing.rs: 1"]);
     assert_eq!(uses(&["commit_quietly("], |_| true), ["engine.rs: 1", "upkeep.rs: 1"]);
 }
 

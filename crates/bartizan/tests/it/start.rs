@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bartizan::clock::Clock;
-use bartizan::noted_time::{self, Accepted};
+use bartizan::noted_time::{self, Acceptance};
 use bartizan::settings::Rate;
 use bartizan_core::time::Millis;
 use bartizan_keys::{FileKeyring, KeyProvider as _, SecretSource};
@@ -77,10 +77,10 @@ async fn a_clock_that_was_ahead_can_be_taken_back_and_brings_no_token_to_life() 
     let refused = house.start().await.unwrap_err().to_string();
     assert!(refused.contains("bartizan doctor --accept-clock"), "{refused}");
     let accepted = noted_time::accept(&house.settings, &right).await.unwrap();
-    let Accepted::Yes { ahead, ended: sessions, distrusted } = accepted else { panic!("{accepted:?}") };
+    let Acceptance::Yes { ahead, ended: sessions, distrusted } = accepted else { panic!("{accepted:?}") };
     assert!(ahead > AHEAD - HOUR && distrusted > 0, "{accepted:?}");
     assert_eq!(sessions, 1, "the one from the future");
-    assert_eq!(noted_time::accept(&house.settings, &right).await.unwrap(), Accepted::Unneeded);
+    assert_eq!(noted_time::accept(&house.settings, &right).await.unwrap(), Acceptance::Unneeded);
 
     house.start().await.unwrap();
     let dead =

@@ -56,6 +56,7 @@ pub fn effects(kind: &EventKind) -> Vec<Effect> {
         | EventKind::AccessDenied { .. }
         | EventKind::BlockAdded { .. }
         | EventKind::BlockRemoved { .. }
-        | EventKind::AuditRead { .. } => Vec::new(),
+        | EventKind::AuditRead { .. }
+        | EventKind::Application(_) => Vec::new(),
     }
 }

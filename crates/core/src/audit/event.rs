@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::application::AppRecord;
 use crate::id::{BlockId, EventId, RequestId, SessionId, TenantId, TokenId, UserId};
 use crate::principal::{Role, Tier};
 use crate::time::Millis;
@@ -267,6 +268,8 @@ pub enum EventKind {
         /// Number of rows shown.
         rows: usize,
     },
+    /// Something the application did, under a name of its own.
+    Application(AppRecord),
 }
 
 impl EventKind {
@@ -304,10 +307,11 @@ impl EventKind {
             EventKind::BlockAdded { .. } => "block.added",
             EventKind::BlockRemoved { .. } => "block.removed",
             EventKind::AuditRead { .. } => "audit.read",
+            EventKind::Application(record) => record.name(),
         }
     }
 
-    /// Every action name, for the reference and for checking a filter.
+    /// Every action name but those of applications, for the reference and for checking a filter.
     pub const ACTIONS: &'static [&'static str] = &[
         "server.started",
         "server.stopped",
@@ -376,6 +380,7 @@ impl EventKind {
             EventKind::BlockAdded { block, .. } | EventKind::BlockRemoved { block } => vec![block.to_string()],
             EventKind::SigningKeyCreated { kid } | EventKind::SigningKeyRemoved { kid } => vec![kid.clone()],
             EventKind::SigningKeyRotated { kid, retired } => vec![kid.clone(), retired.clone()],
+            EventKind::Application(record) => record.targets(),
             EventKind::ServerStarted
             | EventKind::ServerStopped
             | EventKind::ConfigReloaded
@@ -401,6 +406,7 @@ impl EventKind {
             EventKind::AccessDenied { action, code } => json!({ "action": action, "code": code }),
             EventKind::BlockAdded { network, .. } => json!({ "network": network }),
             EventKind::AuditRead { rows } => json!({ "rows": rows }),
+            EventKind::Application(record) => record.details(),
             _ => json!({}),
         }
     }

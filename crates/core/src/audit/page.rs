@@ -53,7 +53,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         }
         EventKind::BlockAdded { .. } => EventKind::BlockRemoved { block },
         EventKind::BlockRemoved { .. } => EventKind::AuditRead { rows: 3 },
-        EventKind::AuditRead { .. } => return None,
+        // Those of applications stand in their own documents.
+        EventKind::AuditRead { .. } | EventKind::Application(_) => return None,
     })
 }
 

@@ -225,7 +225,10 @@ fn every_audited_action_can_be_asked_for() {
     for action in crate::audit::EventKind::ACTIONS {
         assert_eq!(AuditActionFilter::parse(action).unwrap().as_str(), *action);
     }
-    assert!(AuditActionFilter::parse("user.created ").is_err());
+    assert_eq!(AuditActionFilter::parse("app.invoice.written").unwrap().as_str(), "app.invoice.written");
+    for bad in ["user.created ", "app.", "app.A", "apps.x"] {
+        assert!(AuditActionFilter::parse(bad).is_err(), "{bad:?}");
+    }
 }
 
 #[test]

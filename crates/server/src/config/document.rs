@@ -25,6 +25,11 @@ fn imitate(key: &Key) -> &'static str {
         "secrets.password_pepper_file" => "\"/run/secrets/password-pepper.key\"",
         "server.tls.cert" => "\"tls/cert.pem\"",
         "server.tls.key" => "\"tls/key.pem\"",
+        "database.password_file" => "\"/run/secrets/database-password\"",
+        "state.user" => "\"bartizan\"",
+        "state.password_file" => "\"/run/secrets/redis-password\"",
+        "state.sentinel_password_file" => "\"/run/secrets/sentinel-password\"",
+        "state.ca_file" => "\"tls/redis-ca.pem\"",
         _ => "600",
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bartizan::clock::Clock;
-use bartizan::noted_time::Accepted;
+use bartizan::noted_time::Acceptance;
 use bartizan_core::time::Millis;
 use serde::Serialize;
 use serde_json::json;
@@ -91,16 +91,16 @@ pub async fn examine(sources: &Sources, form: Form) -> Result<(), Stop> {
 pub async fn accept_clock(sources: &Sources, form: Form) -> Result<(), Stop> {
     let accepted = wiring::accept_clock(&sources.read()?.settings()).await?;
     let (ahead, ended, distrusted) = match accepted {
-        Accepted::Yes { ahead, ended, distrusted } => (ahead.as_secs(), ended, distrusted),
-        Accepted::Unneeded => (0, 0, 0),
+        Acceptance::Yes { ahead, ended, distrusted } => (ahead.as_secs(), ended, distrusted),
+        Acceptance::Unneeded => (0, 0, 0),
     };
     if form == Form::Json {
         let told = json!({ "ahead_seconds": ahead, "ended_sessions": ended, "distrusted_keys": distrusted });
         return show::value(&told, form);
     }
     show::out(&match accepted {
-        Accepted::Unneeded => "nothing to accept: a start is not refused for this clock\n".to_owned(),
-        Accepted::Yes { .. } => format!(
+        Acceptance::Unneeded => "nothing to accept: a start is not refused for this clock\n".to_owned(),
+        Acceptance::Yes { .. } => format!(
             "accepted: the time noted was {ahead} s ahead; {ended} sessions ended, {distrusted} signing keys distrusted\n"
         ),
     })

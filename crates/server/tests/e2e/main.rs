@@ -14,6 +14,11 @@ mod browser;
 mod dev;
 mod faults;
 mod findings;
+mod fleet;
+mod fleet_limits;
+mod fleet_once;
+mod fleet_outages;
+mod fleet_restarts;
 mod headers;
 mod idempotency;
 mod input;
@@ -26,7 +31,7 @@ mod sessions;
 mod table;
 mod tokens;
 
-use bartizan_testkit::{Launch, Server};
+use bartizan_testkit::{FleetPlan, Launch, Server};
 
 /// A server about to be started.
 fn launch() -> Launch {
@@ -36,6 +41,12 @@ fn launch() -> Launch {
 /// A running server whose limits are out of the way.
 async fn server() -> Server {
     launch().start().await
+}
+
+/// Several nodes about to be started. They are patient with Redis: on a busy machine a time-out of 50 ms is an outage, in
+/// which other promises hold than those that most tests are about.
+fn fleet() -> FleetPlan {
+    FleetPlan::new(launch()).set("STATE__TIMEOUT", "2s")
 }
 
 /// The root of the repository.

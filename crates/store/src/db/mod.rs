@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bartizan_core::audit::AuditEvent;
+use bartizan_core::id::TenantId;
 
 pub use conn::{Conn, Reader};
 pub use options::DbOptions;
@@ -120,6 +121,17 @@ impl Db {
         self.change_in_turn(scope, &Turn::Platform).await
     }
 
+    /// Begins a change that touches, beside tables that belong to nobody, only what these tenants own: the others need
+    /// not wait. For what may be written side by side, such as counters of failures with the event that tells of one;
+    /// what is read first and decided upon needs [`Db::change_platform`].
+    pub async fn change_of(
+        &self,
+        scope: &PlatformScope,
+        tenants: &[TenantId],
+    ) -> Result<Tx<PlatformScope>, StoreError> {
+        self.change_in_turn(scope, &Turn::Tenants(tenants.to_vec())).await
+    }
+
     async fn change_in_turn(&self, scope: &PlatformScope, turn: &Turn) -> Result<Tx<PlatformScope>, StoreError> {
         Ok(Tx::new(Conn::new(scope.clone(), self.writing(turn).await?, self.trace())))
     }
@@ -209,7 +221,7 @@ impl Db {
     async fn writing(&self, turn: &Turn) -> Result<Wire, StoreError> {
         match &self.inner.engine {
             Engine::Sqlite(sqlite) => Wire::begin_sqlite(sqlite.writer.acquire().await?).await,
-            Engine::Postgres(postgres) => Wire::begin_postgres(&postgres.changes, turn).await,
+            Engine::Postgres(postgres) => Wire::begin_postgres(postgres, turn).await,
         }
     }
 

@@ -29,6 +29,17 @@ const TENANTS: i32 = 0x6261_7274;
 const MANY: usize = 32;
 
 impl Turn {
+    /// A number that all changes of one tenant share, and few others; `None` for what concerns several.
+    pub(super) fn crowd(&self) -> Option<u32> {
+        match self {
+            Turn::Tenants(tenants) => match tenants.as_slice() {
+                [tenant] => Some(key(*tenant).cast_unsigned()),
+                _ => None,
+            },
+            Turn::Platform => None,
+        }
+    }
+
     /// What begins a transaction on PostgreSQL and waits for the turn, in one message.
     ///
     /// Locks are taken in one order, the platform's first, then ascending: two changes cannot wait for each other.

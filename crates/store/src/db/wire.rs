@@ -4,7 +4,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection};
 
-use super::postgres::{Line, Pool};
+use super::postgres::{Line, Postgres};
 use super::turn::Turn;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::value::{Row, Value};
@@ -44,8 +44,8 @@ impl Wire {
     }
 
     /// Begins, and waits for the turn.
-    pub(super) async fn begin_postgres(pool: &Pool, turn: &Turn) -> Result<Self, StoreError> {
-        let mut wire = Self { link: Some(Link::Postgres(pool.line().await?)), open: true };
+    pub(super) async fn begin_postgres(postgres: &Postgres, turn: &Turn) -> Result<Self, StoreError> {
+        let mut wire = Self { link: Some(Link::Postgres(postgres.line(turn).await?)), open: true };
         let Some(Link::Postgres(line)) = &mut wire.link else { return Err(closed()) };
         match line.batch(turn.begin()).await {
             Err(_) if line.died_resting() => {
@@ -65,13 +65,14 @@ impl Wire {
                 Ok(bound(sql, args).fetch_all(line).await?.into_iter().map(Row::from).collect())
             }
             Link::Postgres(line) => {
-                let rows = match line.fetch(sql, args.clone()).await {
-                    // Outside a transaction there is only reading, which may be done again.
-                    Err(_) if !open && line.died_resting() => {
+                // Outside a transaction there is only reading, which may be done again.
+                let again = (!open).then(|| args.clone());
+                let rows = match (line.fetch(sql, args).await, again) {
+                    (Err(_), Some(args)) if line.died_resting() => {
                         line.renew().await?;
                         line.fetch(sql, args).await?
                     }
-                    rows => rows?,
+                    (rows, _) => rows?,
                 };
                 Ok(rows.into_iter().map(Row::from).collect())
             }

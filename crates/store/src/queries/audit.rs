@@ -126,7 +126,9 @@ pub async fn page(conn: &mut Conn, after: i64, filter: Filter<'_>, limit: u32) -
     }
 }
 
-/// All rows after the installation-wide number `after`, oldest first.
+/// All rows after the installation-wide number `after`, oldest first. On PostgreSQL changes of different tenants run side
+/// by side, so a row may appear a moment after one with a higher number: who follows asks again from a little before. A
+/// tenant's own numbers ([`page`]) appear in order.
 pub async fn since(conn: &mut Conn<PlatformScope>, after: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
     conn.rows(SINCE, args![after, limit]).await
 }

@@ -32,6 +32,9 @@ statements! {
 
 /// Stores the counters as they now stand.
 pub async fn save<S: Border>(tx: &mut Tx<S>, counters: &[FailureRow]) -> Result<(), StoreError> {
+    // Always in one order: two changes that count the same things cannot wait for each other.
+    let mut counters: Vec<&FailureRow> = counters.iter().collect();
+    counters.sort_by(|one, other| one.key.cmp(&other.key));
     for counter in counters {
         tx.run(UPSERT, args![counter.key.as_slice(), counter.tat, counter.updated_at]).await?;
     }

@@ -166,14 +166,14 @@ impl Inner {
         for (part, answer) in parts.iter().zip(answers) {
             let Ok(taken) = answer else { continue };
             for line in part.lines.iter().filter_map(|place| request.lines.get(*place)) {
-                // Only what a lease or a fallback would need is worth a place in the table: a key that has one.
                 let fetched = matches!(line.leased, Leased::Fetches(_));
                 self.known.with(line.ask.key, |known| {
-                    (known.seen, known.denial) = (line.after, None);
+                    known.see(line.after, taken.now);
+                    known.denial = None;
                     if fetched {
                         let quota = line.ask.limit.quota;
                         let older = known.lease.filter(|lease| lease.quota == quota);
-                        let older = older.map_or(0, |lease| lease.usable(received));
+                        let older = older.map_or(0, |lease| lease.ticks(received));
                         let units = line.charged.saturating_sub(request.cost);
                         known.fetching = None;
                         known.lease = Some(Lease::granted(quota, units, line.after, taken.now, request.mono, older));
@@ -221,7 +221,10 @@ impl Inner {
                     }),
                     _ => None,
                 };
-                self.known.with(line.ask.key, |known| (known.seen, known.denial) = (line.after, denial));
+                self.known.with(line.ask.key, |known| {
+                    known.see(line.after, taken.now);
+                    known.denial = denial;
+                });
             }
         }
     }
@@ -243,7 +246,8 @@ impl Inner {
             }
             for line in part.lines.iter().filter_map(|place| request.lines.get(*place)) {
                 let since = u64::try_from(taken.now.0).unwrap_or(0);
-                back.push((line.ask.key, line.ask.limit.quota, line.charged, since));
+                let quota = line.ask.limit.quota;
+                back.push((line.ask.key, quota, u64::from(line.charged) * quota.ticks().unit, since));
             }
             request.unlearn(part, taken);
         }
@@ -355,16 +359,16 @@ impl Inner {
         }
     }
 
-    /// Gives units back; what cannot be told to the store stays charged. Each with the store's moment of the charge.
-    pub(super) async fn give_back(&self, back: &[(Key, Quota, u32, u64)]) {
+    /// Gives ticks back, each with the store's moment at which they were all in the bucket; what cannot be told to the store
+    /// stays charged.
+    pub(super) async fn give_back(&self, back: &[(Key, Quota, u64, u64)]) {
         let most = if self.link.is_cluster() { 1 } else { 64 };
         let calls = back.chunks(most).map(|chunk| async move {
             let (mut keys, mut numbers) = (Vec::with_capacity(chunk.len()), Doubles::default());
-            for (key, quota, units, since) in chunk {
+            for (key, quota, back, since) in chunk {
                 let ticks = quota.ticks();
-                let back = (u64::from(*units) * ticks.unit).min(ticks.capacity);
                 keys.push(self.names.bucket(*key));
-                numbers.push(&[u64::from(ticks.drain), ticks.capacity, back, *since]);
+                numbers.push(&[u64::from(ticks.drain), ticks.capacity, (*back).min(ticks.capacity), *since]);
             }
             // Less is admitted when this fails, never more.
             let _ = self.eval(&scripts::REFUND, &keys, &[numbers.finish()]).await;

@@ -197,7 +197,7 @@ fn same(before: Option<Tat>, after: Option<Tat>, expected: Option<Tat>, quota: &
     }
 }
 
-const ROUNDS: usize = 260;
+const ROUNDS: usize = 210;
 const CASES: usize = 2000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,7 +210,7 @@ async fn take_decides_as_the_function_on_a_million_random_buckets() {
         let (mut input, mut asked) = (Vec::new(), Vec::new());
         for _ in 0..CASES {
             let now = dice.clock();
-            let limits: Vec<_> = (0..1 + dice.below(3))
+            let limits: Vec<_> = (0..1 + dice.below(4))
                 .map(|_| {
                     let quota = dice.quota();
                     (quota, dice.bucket(&quota, now))

@@ -30,10 +30,10 @@ const SPAN: u64 = 25;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lease {
     pub(super) quota: Quota,
-    /// Paid for and not used.
-    units: u32,
+    /// Paid for and not used, in ticks of the quota: a unit cut off at each grant would add up.
+    ticks: u64,
     /// Size when it was granted.
-    granted: u32,
+    granted: u64,
     /// When it was last used.
     used: Instant,
     /// Before the call that brought it: all drains are reckoned from here, so earlier than they began.
@@ -56,30 +56,34 @@ pub(super) fn size(quota: &Quota, rate: u32, live: u32) -> u32 {
 }
 
 impl Lease {
-    /// A grant of `units` that left the bucket at `tat`; `older` is what was left of the one before.
-    pub(super) fn granted(quota: Quota, units: u32, tat: Option<Tat>, at: Millis, sent: Instant, older: u32) -> Self {
+    /// A grant of `units` that left the bucket at `tat`; `older` are the ticks left of the one before.
+    pub(super) fn granted(quota: Quota, units: u32, tat: Option<Tat>, at: Millis, sent: Instant, older: u64) -> Self {
         let level = tat.map_or(Duration::ZERO, |tat| tat.empty_at().since(at)).saturating_sub(Duration::from_millis(1));
         let slack = level.saturating_sub(quota.drains_in() / 2 + Duration::from_millis(1));
-        let units = units.saturating_add(older);
-        Self { quota, units, granted: units, used: sent, sent, slack, at, tat }
+        let ticks = u64::from(units) * quota.ticks().unit + older;
+        Self { quota, ticks, granted: ticks, used: sent, sent, slack, at, tat }
     }
 
-    /// How many may still be used by the invariant, whatever the age.
-    pub(super) fn usable(&self, now: Instant) -> u32 {
+    /// The ticks that may still be used by the invariant, whatever the age.
+    pub(super) fn ticks(&self, now: Instant) -> u64 {
         let drained = now.saturating_duration_since(self.sent).saturating_sub(self.slack);
         if drained.is_zero() {
-            return self.units;
+            return self.ticks;
         }
-        let period = self.quota.period().as_millis().max(1);
-        let drained = ((drained.as_millis() + 1) * u128::from(self.quota.count())).div_ceil(period);
-        self.units.saturating_sub(u32::try_from(drained).unwrap_or(u32::MAX))
+        let millis = u64::try_from(drained.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        self.ticks.saturating_sub(millis.saturating_mul(u64::from(self.quota.ticks().drain)))
+    }
+
+    /// The whole units among them.
+    pub(super) fn usable(&self, now: Instant) -> u32 {
+        u32::try_from(self.ticks(now) / self.quota.ticks().unit.max(1)).unwrap_or(u32::MAX)
     }
 
     /// Uses `cost` of it, if there is as much.
     pub(super) fn spend(&mut self, cost: u32, now: Instant) -> bool {
         let there = now.saturating_duration_since(self.sent) < LIFE && self.usable(now) >= cost;
         if there {
-            self.units -= cost;
+            self.ticks = self.ticks.saturating_sub(u64::from(cost) * self.quota.ticks().unit);
             self.used = now;
         }
         there
@@ -87,7 +91,7 @@ impl Lease {
 
     /// Puts back what was spent by a request that another limit refused.
     pub(super) fn restore(&mut self, cost: u32) {
-        self.units = self.units.saturating_add(cost).min(self.granted);
+        self.ticks = (self.ticks + u64::from(cost) * self.quota.ticks().unit).min(self.granted);
     }
 
     /// Whether nobody uses it, or it is too old to be used: time to give it back.
@@ -97,7 +101,7 @@ impl Lease {
 
     /// Whether it is time to ask for the next one.
     pub(super) fn low(&self, now: Instant) -> bool {
-        self.usable(now) <= self.granted / 4 || now.saturating_duration_since(self.sent) > LIFE / 2
+        self.ticks(now) <= self.granted / 4 || now.saturating_duration_since(self.sent) > LIFE / 2
     }
 
     /// The store's clock now, as far as this lease knows it.
@@ -157,10 +161,11 @@ mod tests {
                 let (mono, now) = (start + Duration::from_millis(passed), Millis(1_000_000 + passed as i64));
                 match step {
                     Step::Fetch(node, wanted) => {
-                        let older = leases[node].map_or(0, |lease: Lease| lease.usable(mono));
+                        let older = leases[node].map_or(0, |lease: Lease| lease.ticks(mono));
+                        let held = leases[node].map_or(0, |lease: Lease| lease.usable(mono)) + 1;
                         let cap = size(&quota, u32::MAX, 3);
                         let room = take(tat, &quota, 0, now).1.remaining;
-                        let units = wanted.min(cap.saturating_sub(older)).min(room);
+                        let units = wanted.min(cap.saturating_sub(held)).min(room);
                         let (after, decision) = take(tat, &quota, units, now);
                         prop_assert!(decision.verdict.admits());
                         tat = after;

@@ -14,7 +14,7 @@
 //! for in advance. At most `burst / (4 × live nodes)` a node, used within a second, given back when idle and on
 //! [`SharedState::shutdown`]. A node that is killed takes its leases along: up to `nodes × lease` units are under-admitted,
 //! until the buckets have drained. While a lease pays, bans given on another node are heard of within a second. Only
-//! [`SharedState::admit`] uses leases, since what [`SharedState::take`] took may be given back.
+//! [`SharedState::admit`] uses leases, since what [`SharedState::take`] took may be given back: a key is for one of the two.
 //!
 //! **When the store is away** ([`Policy`]): with [`Policy::Local`] each node counts by itself at `limit / live nodes`, from
 //! the bucket as it last saw it, so that all nodes together stay within the limit. What was admitted so is charged to the
@@ -76,7 +76,7 @@ pub struct SharedOptions {
     pub max_keys: usize,
     /// When refusals turn into a ban.
     pub bans: BanPolicy,
-    /// Before every key, so that others may use the same store.
+    /// Before every key, so that others may use the same store. Braces are left out: they would say where a cluster keeps it.
     pub prefix: String,
 }
 
@@ -273,7 +273,7 @@ impl SharedState {
     pub fn new(link: Link, keys: KeyMaker, options: SharedOptions) -> Self {
         Self(Arc::new(Inner {
             link,
-            names: Names(options.prefix),
+            names: Names(options.prefix.replace(['{', '}'], "")),
             node: options.node,
             least_nodes: options.least_nodes.max(1),
             policy: options.on_store_error,
@@ -353,7 +353,10 @@ impl SharedState {
                     let local = Ask { counted: ask.counted, ..Ask::new(ask.key, ask.limit.name, quota) };
                     inner.local.refund(&[local], cost, at);
                 }
-                None => back.push((ask.key, ask.limit.quota, cost, NEVER_DRAINED)),
+                None => {
+                    let ticks = u64::from(cost).saturating_mul(ask.limit.quota.ticks().unit);
+                    back.push((ask.key, ask.limit.quota, ticks, NEVER_DRAINED));
+                }
             }
         }
         inner.give_back(&back).await;
@@ -421,7 +424,7 @@ impl SharedState {
         self.0.sequence.load(Ordering::Acquire)
     }
 
-    /// Raises the revocation sequence to at least `seq`: from then on every strict request knows of it.
+    /// Raises the revocation sequence to at least `seq`, a number below 2^53: from then on every strict request knows of it.
     ///
     /// # Errors
     /// When the store did not confirm it: wait out the bound of replicated revocation instead.

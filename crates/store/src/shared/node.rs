@@ -59,6 +59,8 @@ pub(super) struct Owed {
 pub(super) struct Known {
     /// The bucket as last seen, by the store's clock.
     pub(super) seen: Option<Tat>,
+    /// When that was, by the store's clock.
+    seen_at: Millis,
     pub(super) denial: Option<Denial>,
     pub(super) ban: Option<Ban>,
     pub(super) lease: Option<Lease>,
@@ -83,6 +85,16 @@ impl Known {
         heat.count = heat.count.saturating_add(cost);
         let rate = heat.rate.max(heat.count.saturating_mul(10));
         (rate >= HOT).then_some(rate)
+    }
+
+    /// Notes what a bucket held at a moment of the store. Answers may overtake each other on their way to here, but not by
+    /// a second: then it is the store's clock that was set back, as by a failover.
+    pub(super) fn see(&mut self, tat: Option<Tat>, at: Millis) {
+        if at > self.seen_at || at + Duration::from_secs(1) < self.seen_at {
+            (self.seen, self.seen_at) = (tat, at);
+        } else if at == self.seen_at {
+            self.seen = self.seen.max(tat);
+        }
     }
 
     /// The ban in force at `store`, if it need not be asked for again.

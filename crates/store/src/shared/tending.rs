@@ -22,7 +22,7 @@ pub(super) struct Tended {
 /// What a round finds to tell the store.
 #[derive(Default)]
 struct Found {
-    idle: Vec<(Key, Quota, u32, u64)>,
+    idle: Vec<(Key, Quota, u64, u64)>,
     refusals: Vec<(Key, u32)>,
     owed: Vec<(Key, Owed)>,
 }
@@ -81,10 +81,10 @@ impl Inner {
         self.known.retain(|key, known| {
             if let Some(lease) = known.lease.filter(|lease| leases == Leases::All || lease.idle(mono)) {
                 known.lease = None;
-                let units = lease.usable(mono);
-                if units > 0 {
+                let ticks = lease.ticks(mono);
+                if ticks > 0 {
                     let since = u64::try_from(lease.store_time(mono).0).unwrap_or(0);
-                    found.idle.push((key, lease.quota, units, since));
+                    found.idle.push((key, lease.quota, ticks, since));
                 }
             }
             known.fetching = known.fetching.filter(|since| mono.saturating_duration_since(*since) <= lease::LIFE);
@@ -106,7 +106,7 @@ impl Inner {
     }
 
     async fn tell(&self, found: Found, now: Millis, mono: Instant) {
-        let returned = found.idle.iter().map(|(_, _, units, _)| u64::from(*units)).sum();
+        let returned = found.idle.iter().map(|(_, quota, ticks, _)| ticks / quota.ticks().unit).sum();
         count(&self.counters.lease_units_returned, returned);
         for some in found.idle.chunks(AT_ONCE) {
             self.give_back(some).await;

@@ -203,6 +203,7 @@ fn arguments(name: &str, hash: [u8; 32], fresh: &[u8]) -> Vec<Value> {
         "sessions::KNOWS_DEVICE" => vec![usr, same()],
         "sessions::TOUCH" | "sessions::END" => vec![ses, at(1)],
         "sessions::END_ALL" => vec![usr, "".into(), at(1)],
+        "sessions::END_OF_TENANT" => vec![at(1)],
         "tenants::INSERT" => vec![fresh_text.into(), blob(), "free".into(), at(0)],
         "tenants::SET_TIER" => vec!["pro".into(), at(1)],
         "tenants::SET_STATUS" => vec!["suspended".into(), at(1)],

@@ -7,8 +7,9 @@ use std::time::Duration;
 use bartizan_core::audit::EventKind;
 use bartizan_core::id::{SessionId, UserId};
 use bartizan_core::principal::Role;
+use bartizan_store::login_failures::FailureRow;
 use bartizan_store::refresh_tokens::{Race, Spend};
-use bartizan_store::{Db, DbOptions, InForce, Scope, StoreErrorKind, audit, refresh_tokens, users};
+use bartizan_store::{Db, DbOptions, InForce, Scope, StoreErrorKind, audit, login_failures, refresh_tokens, users};
 use tokio::task::JoinSet;
 
 use crate::world::*;
@@ -255,6 +256,53 @@ async fn tenants_do_not_wait_for_each_other_and_the_platform_waits_for_all() {
     everything.await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failures_counted_by_many_at_once_never_wait_for_each_other() {
+    let world = Arc::new(World::new(Engine::Postgres).await);
+    let nodes = nodes(&world, 2).await;
+    let mut tasks = JoinSet::new();
+    for n in 0..8usize {
+        let (scope, _) = world.tenant(&format!("tenant-{n}")).await;
+        let (world, db) = (Arc::clone(&world), nodes[n % 2].clone());
+        tasks.spawn(async move {
+            for round in 0..20 {
+                let at = later(round);
+                let mut rows: Vec<FailureRow> =
+                    (0..4u8).map(|key| FailureRow { key: vec![key], tat: at.0, updated_at: at }).collect();
+                rows.rotate_left(n % 4);
+                let mut tx = db.change_of(&platform(), &[scope.tenant()]).await.unwrap();
+                login_failures::save(&mut tx, &rows).await.unwrap();
+                let kind = EventKind::LoginFailed { user: None, reason: "credentials" };
+                let _ = tx.commit(world.event(scope.tenant(), kind), ()).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let mut reader = world.db.read_platform(&platform()).await.unwrap();
+    let rows = login_failures::all(&mut reader, NOW).await.unwrap();
+    assert!(rows.len() == 4 && rows.iter().all(|row| row.updated_at == later(19)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn crowd_of_one_tenant_leaves_connections_to_the_others() {
+    let world = World::new(Engine::Postgres).await;
+    let (acme, user) = world.tenant("acme").await;
+    let (rival, rival_user) = world.tenant("rival").await;
+    let db = world.node(&SMALL).await;
+    // Four connections to change with; acme's turn is held, and many want it.
+    let mut held = db.change(&acme).await.unwrap();
+    let mut crowd = JoinSet::new();
+    for _ in 0..10 {
+        let (db, acme) = (db.clone(), acme.clone());
+        crowd.spawn(async move { db.change(&acme).await.unwrap().cancel().await.unwrap() });
+    }
+    while world.server.as_ref().unwrap().sql("bartizan", "SELECT count(*) FROM pg_locks WHERE NOT granted") != "1" {}
+    let _ = log_out(&world, &db, &rival, rival_user).await;
+    assert!(users::by_id(&mut held, user).await.unwrap().is_some());
+    held.cancel().await.unwrap();
+    crowd.join_all().await;
+}
+
 #[tokio::test]
 async fn change_that_does_nothing_loses_its_turn() {
     let world = World::new(Engine::Postgres).await;
@@ -281,7 +329,7 @@ async fn pool_without_a_free_connection_is_busy() {
     let options = DbOptions { pool: 2, acquire: Duration::from_secs(3), ..SMALL };
     let db = world.node(&options).await;
     let held = db.change(&scope).await.unwrap();
-    let error = db.change(&scope).await.err().unwrap();
+    let error = db.change_of(&platform(), &[]).await.err().unwrap();
     assert_eq!(error.kind(), StoreErrorKind::Busy);
     assert!(error.to_string().contains("connections of the pool") && error.transient(), "{error}");
     // Reading does not stand in that queue.

@@ -9,14 +9,14 @@ use bartizan_core::time::Millis;
 use bartizan_store::shared::link::{Address, Link, LinkOptions, LinkState};
 use bartizan_store::shared::{Away, Decided, Group, Policy, Ruled, Sequence, SharedOptions, SharedState, Want};
 use bartizan_store::state::{Admission, Ask, BanPolicy};
-use bartizan_testkit::{ClusterSet, RedisServer, until};
+use bartizan_testkit::{ClusterSet, RedisServer, SentinelSet, until};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::task::JoinSet;
 
 const NOW: Millis = Millis(1_700_000_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Tests about outages: the default. All others wait as long as a busy machine needs.
-const QUICK: Duration = Duration::from_millis(50);
+/// For servers that hang: only then, on a busy machine too, is it run into. All others wait as long as it takes.
+const QUICK: Duration = Duration::from_secs(1);
 const PATIENT: Duration = Duration::from_secs(30);
 
 fn quota(count: u32, period: Duration, burst: u32) -> Quota {
@@ -166,28 +166,22 @@ async fn a_request_is_one_round_trip_and_none_for_who_is_known_to_be_refused() {
 async fn a_cached_refusal_ends_when_the_store_would_admit_and_the_wait_told_is_enough() {
     let server = RedisServer::start().await;
     let state = node(&server.url(), 1).await;
-    let (mut mono, quota) = (Instant::now(), quota(20, Duration::from_secs(1), 1));
+    let quota = quota(20, Duration::from_secs(1), 1);
     let mut waited = 0;
-    for _ in 0..20 {
-        let mut asks = [Ask::new(Key(1), "user", quota)];
-        let mut groups = [Group { who: Key(1), asks: &mut asks }];
-        match state.admit(&mut groups, 1, Want::Decision, NOW, mono).await.unwrap().admission {
+    while waited < 5 {
+        match ruled(&state, 1, quota, Want::Decision).await.unwrap().admission {
             Admission::Admitted => {}
             Admission::Limited { retry_after } => {
                 assert!(retry_after <= Duration::from_millis(51));
-                waited += 1;
+                // The store's own clock has to pass.
                 tokio::time::sleep(retry_after).await;
-                mono = Instant::now();
-                let mut asks = [Ask::new(Key(1), "user", quota)];
-                let mut groups = [Group { who: Key(1), asks: &mut asks }];
-                let ruled = state.admit(&mut groups, 1, Want::Decision, NOW, mono).await.unwrap();
+                let ruled = ruled(&state, 1, quota, Want::Decision).await.unwrap();
                 assert_eq!((ruled.admission, ruled.decided), (Admission::Admitted, Decided::Store));
+                waited += 1;
             }
             other => panic!("{other:?}"),
         }
-        mono = Instant::now();
     }
-    assert!(waited > 5);
 }
 
 #[tokio::test]
@@ -246,7 +240,8 @@ async fn leases_never_admit_more_and_a_lost_one_costs_at_most_what_is_stated() {
     const LIMIT: u32 = 12_000;
     // A busy key: ten on each node that ask one after the other.
     let mut all = JoinSet::new();
-    for node in nodes.iter().cycle().take(40).cloned() {
+    for n in 0..40 {
+        let node = nodes[n % 4].clone();
         all.spawn(async move {
             let mut admitted = 0;
             for _ in 0..250 {
@@ -288,8 +283,8 @@ async fn an_idle_lease_is_given_back() {
     while ask(&fresh, 1, only(5_000)).await == Admission::Admitted {
         left += 1;
     }
-    // A unit may have drained on paper while it was held: a day has 86,400 seconds.
-    assert!((4_698..=4_700).contains(&left), "{left} {:?}", state.counts());
+    // Ticks that drained on paper while they were held are not given back: less than a unit here.
+    assert!((4_699..=4_700).contains(&left), "{left} {:?}", state.counts());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -306,7 +301,7 @@ async fn while_the_store_hangs_all_nodes_together_stay_within_the_limit_and_afte
     server.pause();
     let began = Instant::now();
     let first = ask(&nodes[0], 7, limit).await;
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(first, Admission::Admitted);
     until("every link has noticed", || async {
         nodes.iter().all(|node| matches!(node.link().state(), LinkState::Down { .. }))
@@ -315,7 +310,7 @@ async fn while_the_store_hangs_all_nodes_together_stay_within_the_limit_and_afte
     let began = Instant::now();
     used += storm(&nodes, 250, 1, limit).await;
     let spent = began.elapsed();
-    assert!(spent < Duration::from_secs(5), "{spent:?}");
+    assert!(spent < Duration::from_secs(10), "{spent:?}");
     assert!((90..=100).contains(&used), "{used}");
     // A key nobody has seen: a share each.
     assert_eq!(storm(&nodes, 50, 2, limit).await, 100);
@@ -337,7 +332,7 @@ async fn while_the_store_hangs_all_nodes_together_stay_within_the_limit_and_afte
 #[tokio::test]
 async fn what_a_key_owes_is_charged_before_it_is_asked_about_again() {
     let mut server = RedisServer::start().await;
-    let state = node_with(&server.url(), QUICK, options(1)).await;
+    let state = node_with(&server.url(), PATIENT, options(1)).await;
     assert_eq!(ask(&state, 1, only(10)).await, Admission::Admitted);
     server.kill().await;
     for _ in 0..9 {
@@ -381,8 +376,9 @@ async fn a_full_or_read_only_store_is_decided_locally_and_recovered_from() {
 #[tokio::test]
 async fn a_lost_store_refuses_or_opens_only_when_that_was_chosen() {
     let mut server = RedisServer::start().await;
-    let closed = node_with(&server.url(), QUICK, SharedOptions { on_store_error: Policy::Refuse, ..options(1) }).await;
-    let open = node_with(&server.url(), QUICK, SharedOptions { on_store_error: Policy::Open, ..options(2) }).await;
+    let closed =
+        node_with(&server.url(), PATIENT, SharedOptions { on_store_error: Policy::Refuse, ..options(1) }).await;
+    let open = node_with(&server.url(), PATIENT, SharedOptions { on_store_error: Policy::Open, ..options(2) }).await;
     server.kill().await;
     for _ in 0..5 {
         let refused = ruled(&closed, 1, only(1), Want::Decision).await;
@@ -518,4 +514,102 @@ async fn a_cluster_takes_all_or_nothing_and_never_more_than_the_limit() {
     let another = node(&cluster.url(), 10).await;
     assert!(matches!(request(&another).await.0.admission, Admission::Banned { .. }));
     assert!(nodes.iter().all(|node| node.counts().failures == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_admits_at_most_a_burst_more() {
+    let mut set = SentinelSet::start(1, 3).await;
+    let nodes = nodes(&set.url(), QUICK, 2, options).await;
+    let mut admitted = storm(&nodes, 40, 1, only(100)).await;
+    // Each has seen all of it.
+    for node in &nodes {
+        admitted += u64::from(ask(node, 1, only(100)).await == Admission::Admitted);
+    }
+    assert_eq!(admitted, 82);
+    set.servers[0].kill().await;
+    // Decided locally meanwhile, from what was seen.
+    let alone = storm(&nodes, 100, 1, only(100)).await;
+    assert!((16..=18).contains(&alone), "{alone}");
+    admitted += alone;
+    for node in &nodes {
+        until("the new primary decides", || async {
+            ruled(node, 2, only(1_000_000), Want::Decision).await.unwrap().decided == Decided::Store
+        })
+        .await;
+        node.tend(NOW, Instant::now()).await;
+        assert_eq!(node.counts().keys_owed, 0);
+    }
+    admitted += storm(&nodes, 200, 1, only(100)).await;
+    assert!((100..=200).contains(&admitted), "{admitted}");
+    assert_eq!(storm(&nodes, 100, 1, only(100)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_primary_of_a_cluster_is_survived_by_every_request() {
+    let mut cluster = ClusterSet::start(3, 1).await;
+    let nodes = nodes(&cluster.url(), QUICK, 2, options).await;
+    let mut admitted = 0;
+    for key in 1..=12 {
+        admitted += storm(&nodes, 10, key, only(40)).await;
+    }
+    assert_eq!(admitted, 12 * 20);
+    cluster.nodes[0].kill().await;
+    for key in 1..=12 {
+        // A third of the keys is decided locally, the others by their primaries: nobody is refused for the outage.
+        let more = storm(&nodes, 5, key, only(40)).await;
+        assert_eq!(more, 10, "{key}");
+    }
+    assert!(nodes.iter().all(|node| node.counts().decided_locally > 0));
+    for node in &nodes {
+        until("every key has a primary again", || async { node.link().state() == LinkState::Up }).await;
+        until("nothing is owed any more", || async {
+            node.tend(NOW, Instant::now()).await;
+            node.counts().keys_owed == 0
+        })
+        .await;
+    }
+    for key in 1..=12 {
+        let rest = storm(&nodes, 50, key, only(40)).await;
+        // Ten are left, or as many more as the dead primary had not yet passed on: at most a burst.
+        assert!((10..=40).contains(&rest), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_keys_in_an_outage_neither_grows_the_memory_nor_frees_a_limited_key() {
+    let mut server = RedisServer::start().await;
+    let state = node_with(&server.url(), PATIENT, SharedOptions { max_keys: 8192, ..options(1) }).await;
+    assert_eq!(ask(&state, 1, only(1)).await, Admission::Admitted);
+    server.kill().await;
+    assert!(matches!(ask(&state, 1, only(1)).await, Admission::Limited { .. }));
+    for key in 2..30_000 {
+        ask(&state, key, only(3)).await;
+    }
+    let counts = state.counts();
+    assert!(counts.keys_known <= 1024 && counts.keys_owed <= 1024 && counts.replay_lost > 0, "{counts:?}");
+    for _ in 0..3 {
+        assert!(matches!(ask(&state, 1, only(1)).await, Admission::Limited { .. }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_given_up_in_the_middle_admit_nobody_else_and_leave_the_key_usable() {
+    let server = RedisServer::start().await;
+    let state = node_with(&server.url(), PATIENT, SharedOptions { leases: true, ..options(1) }).await;
+    let mut all = JoinSet::new();
+    for n in 0..2_000 {
+        let state = state.clone();
+        all.spawn(async move {
+            let patience = Duration::from_micros(if n % 3 == 0 { 50 } else { 10_000_000 });
+            let asked = tokio::time::timeout(patience, ask(&state, 1, only(5_000)));
+            asked.await.is_ok_and(|said| said == Admission::Admitted)
+        });
+    }
+    let mut admitted: u64 = all.join_all().await.into_iter().map(u64::from).sum();
+    state.shutdown(NOW, Instant::now()).await;
+    let fresh = node(&server.url(), 2).await;
+    while ask(&fresh, 1, only(5_000)).await == Admission::Admitted {
+        admitted += 1;
+    }
+    assert!((3_000..=5_000).contains(&admitted), "{admitted}");
 }

@@ -5,12 +5,17 @@ mod pool;
 mod session;
 
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 pub(super) use pool::{Line, Pool};
 use session::{Access, Session, enter};
 
+use super::turn::Turn;
 use super::{DbOptions, migrate};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::value::{FromRow as _, Row};
@@ -22,7 +27,13 @@ pub(super) struct Postgres {
     pub(super) changes: Pool,
     pub(super) readers: Pool,
     pub(super) place: String,
+    /// Each lets half of the changing connections through.
+    gates: Vec<Arc<Semaphore>>,
+    patience: Duration,
 }
+
+/// Tenants share this many gates: enough that two busy ones seldom share one.
+const GATES: u32 = 64;
 
 /// Sorts a failure of the very first connection: what is missing then was named wrongly.
 fn first(error: sqlx::Error) -> StoreError {
@@ -50,20 +61,43 @@ impl Postgres {
             enter(&mut conn, session(Access::Change)).await?;
             Ok(conn)
         };
-        let mut conn = tokio::time::timeout(options.acquire, connecting)
+        let mut conn = timeout(options.acquire, connecting)
             .await
             .unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unreachable)))
             .map_err(about)?;
         migrate::postgres(&mut conn).await.map_err(about)?;
         // Only a courtesy to the server.
-        let _ = tokio::time::timeout(options.acquire, conn.close()).await;
+        let _ = timeout(options.acquire, conn.close()).await;
         let readers = options.pool / 2;
+        let changes = options.pool.saturating_sub(readers).max(1);
+        let crowd = usize::try_from(changes / 2).unwrap_or(1).max(1);
         let pool = |access, size: u32| Pool::new(connect.clone(), session(access), size.max(1), options.acquire);
         Ok(Self {
-            changes: pool(Access::Change, options.pool.saturating_sub(readers)),
+            changes: pool(Access::Change, changes),
             readers: pool(Access::Read, readers),
             place,
+            gates: (0..GATES).map(|_| Arc::new(Semaphore::new(crowd))).collect(),
+            patience: options.acquire,
         })
+    }
+
+    /// A connection to change something in this turn. Those who wait for the turn of one tenant hold at most half of
+    /// the connections: a tenant in a hurry, or one whose turn is held by a node that hangs, does not stop the others.
+    pub(super) async fn line(&self, turn: &Turn) -> Result<Line, StoreError> {
+        let gate = turn.crowd().and_then(|crowd| self.gates.get(usize::try_from(crowd % GATES).unwrap_or(0)));
+        let pass = match gate {
+            None => None,
+            Some(gate) => match timeout(self.patience, Arc::clone(gate).acquire_owned()).await {
+                Ok(Ok(pass)) => Some(pass),
+                Ok(Err(_)) => return Err(StoreError::new(StoreErrorKind::Closed)),
+                Err(_) => {
+                    return Err(StoreError::new(StoreErrorKind::Busy).detail("too many changes of one tenant at once"));
+                }
+            },
+        };
+        let mut line = self.changes.line().await?;
+        line.pass = pass;
+        Ok(line)
     }
 
     /// Refuses a server that may lose what it confirmed.

@@ -67,12 +67,21 @@ impl Pool {
                 used: true,
                 state: State::Idle,
                 pool: self.clone(),
+                pass: None,
                 _place: place,
             });
         }
         let conn = self.inner.connect(deadline).await?;
         let born = Instant::now();
-        Ok(Line { conn: Some(conn), born, used: false, state: State::Idle, pool: self.clone(), _place: place })
+        Ok(Line {
+            conn: Some(conn),
+            born,
+            used: false,
+            state: State::Idle,
+            pool: self.clone(),
+            pass: None,
+            _place: place,
+        })
     }
 
     async fn place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, StoreError> {
@@ -88,8 +97,9 @@ impl Pool {
     /// Lets nobody in any more, waits for those inside, and says goodbye to the server.
     pub(in crate::db) async fn close(&self) {
         let all = self.inner.size.max(1);
-        // What runs may end; whoever waits behind this is told that the database is closed.
-        let _ = timeout(self.inner.session.silence(), self.inner.places.acquire_many(all)).await;
+        // What runs may end; whoever waits behind this is told that the database is closed, because the places are kept
+        // until then.
+        let _all = timeout(self.inner.session.silence(), self.inner.places.acquire_many(all)).await;
         self.inner.places.close();
         for rested in self.inner.take_all() {
             let _ = timeout(RESTED, rested.conn.close()).await;
@@ -160,6 +170,8 @@ pub(in crate::db) struct Line {
     used: bool,
     state: State,
     pool: Pool,
+    /// Of the gate it came through, if any.
+    pub(super) pass: Option<OwnedSemaphorePermit>,
     /// Given back last.
     _place: OwnedSemaphorePermit,
 }

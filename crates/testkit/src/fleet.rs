@@ -1,0 +1,256 @@
+//! Several nodes of the real program on one PostgreSQL and one Redis (alone, with Sentinels, or as a cluster).
+//!
+//! Each node reaches the database through a [`Proxy`] of its own, and a single Redis through another, so that one node can
+//! be cut off while the others are not. All nodes share their secrets, as an operator's copy of the directory would do.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::{ClusterSet, Home, Launch, PostgresServer, Proxy, RedisServer, SentinelSet, Server, until};
+
+/// What the nodes share their hot state in.
+#[derive(Debug)]
+pub enum Hot {
+    /// One server, each node behind a proxy.
+    One(RedisServer),
+    /// A primary with replicas and sentinels.
+    Sentinel(SentinelSet),
+    /// A cluster.
+    Cluster(ClusterSet),
+}
+
+/// How a fleet is to be started.
+#[derive(Debug)]
+pub struct FleetPlan {
+    launch: Launch,
+    hot: Option<Hot>,
+    each: Vec<(usize, String, String)>,
+}
+
+impl FleetPlan {
+    /// Nodes started from `launch`, which must not have a home of its own.
+    pub const fn new(launch: Launch) -> Self {
+        Self { launch, hot: None, each: Vec::new() }
+    }
+
+    /// Sets a configuration key of every node, as [`Launch::set`].
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.launch = self.launch.set(key, value);
+        self
+    }
+
+    /// Sets a configuration key of one node.
+    #[must_use]
+    pub fn set_of(mut self, node: usize, key: &str, value: &str) -> Self {
+        self.each.push((node, key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Revocations act on the next request everywhere.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        self.set("REVOCATION__MODE", "strict")
+    }
+
+    /// Shares this in place of one Redis of its own.
+    #[must_use]
+    pub fn hot(mut self, hot: Hot) -> Self {
+        self.hot = Some(hot);
+        self
+    }
+
+    /// Starts the servers and `nodes` nodes on an empty database, one after another, and waits until they know each other.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(self, nodes: usize) -> Fleet {
+        let mut fleet = self.prepare().await;
+        for _ in 0..nodes {
+            fleet.join().await;
+        }
+        fleet.know_each_other().await;
+        fleet
+    }
+
+    /// The same, but all nodes at the same moment.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_at_once(self, nodes: usize) -> Fleet {
+        let mut fleet = self.prepare().await;
+        let (mut starting, mut doors) = (Vec::new(), Vec::new());
+        for nth in 0..nodes {
+            let (launch, database, state) = fleet.node(nth).await;
+            starting.push(tokio::spawn(launch.start()));
+            doors.push((database, state));
+        }
+        for (start, (database, state)) in starting.into_iter().zip(doors) {
+            let server = start.await.expect("a node that starts");
+            fleet.nodes.push(Node { server, database, state });
+        }
+        let password = fleet.nodes.iter().find_map(|node| node.server.password.clone());
+        fleet.nodes.iter_mut().for_each(|node| node.server.password.clone_from(&password));
+        fleet.know_each_other().await;
+        fleet
+    }
+
+    async fn prepare(self) -> Fleet {
+        let hot = match self.hot {
+            Some(hot) => hot,
+            None => Hot::One(RedisServer::start().await),
+        };
+        let home = TempDir::new().expect("a directory");
+        // The installation that nobody runs: its secrets are everybody's.
+        let dir = home.path().join("shared");
+        let made = self.launch.command(&["init", "--dir", dir.to_str().expect("a path in UTF-8")]).await;
+        drop(made.success());
+        let postgres = PostgresServer::start();
+        secret(&home.path().join("database-password"), postgres.password());
+        Fleet { nodes: Vec::new(), postgres, hot, launch: self.launch, each: self.each, home }
+    }
+}
+
+/// Writes a file as the program demands it of a secret.
+pub(crate) fn secret(path: &Path, text: &str) {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).expect("a new file");
+    file.write_all(text.as_bytes()).expect("to write");
+}
+
+/// One node and its doors to what is shared.
+#[derive(Debug)]
+pub struct Node {
+    /// The program.
+    pub server: Server,
+    /// Between it and PostgreSQL.
+    pub database: Proxy,
+    /// Between it and a single Redis.
+    pub state: Option<Proxy>,
+}
+
+/// Running nodes. The servers end with it.
+pub struct Fleet {
+    /// The nodes, in the order of their start.
+    pub nodes: Vec<Node>,
+    /// The truth.
+    pub postgres: PostgresServer,
+    /// The hot state.
+    pub hot: Hot,
+    launch: Launch,
+    each: Vec<(usize, String, String)>,
+    home: TempDir,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fleet").field("nodes", &self.nodes).field("hot", &self.hot).finish_non_exhaustive()
+    }
+}
+
+impl Fleet {
+    /// The program of a node.
+    ///
+    /// # Panics
+    /// When there are fewer nodes.
+    pub fn on(&self, node: usize) -> &Server {
+        &self.nodes[node].server
+    }
+
+    /// The single Redis.
+    ///
+    /// # Panics
+    /// When there is another kind.
+    pub const fn redis(&mut self) -> &mut RedisServer {
+        match &mut self.hot {
+            Hot::One(redis) => redis,
+            Hot::Sentinel(_) | Hot::Cluster(_) => panic!("not a single Redis"),
+        }
+    }
+
+    /// Runs SQL in the nodes' database; returns what `psql` prints.
+    ///
+    /// # Panics
+    /// When a statement fails.
+    pub fn sql(&self, sql: &str) -> String {
+        self.postgres.sql("bartizan", sql)
+    }
+
+    /// Starts one more node.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn join(&mut self) {
+        let (launch, database, state) = self.node(self.nodes.len()).await;
+        let mut server = launch.start().await;
+        server.password =
+            server.password.take().or_else(|| self.nodes.first().and_then(|one| one.server.password.clone()));
+        self.nodes.push(Node { server, database, state });
+    }
+
+    /// How a node is started, and its doors.
+    async fn node(&self, nth: usize) -> (Launch, Proxy, Option<Proxy>) {
+        let database = Proxy::start(self.postgres.port()).await;
+        let mut state = None;
+        let hot = match &self.hot {
+            Hot::One(redis) => {
+                let proxy = state.insert(Proxy::start(redis.port()).await);
+                format!("redis://127.0.0.1:{}", proxy.port())
+            }
+            Hot::Sentinel(set) => set.url(),
+            Hot::Cluster(set) => set.url(),
+        };
+        let text = |path: PathBuf| path.to_str().expect("a path in UTF-8").to_owned();
+        let url = format!("postgres://bartizan@127.0.0.1:{}/bartizan", database.port());
+        let mut launch = self
+            .launch
+            .clone()
+            .home(&Home::new())
+            .set("SECRETS__DIR", &text(self.home.path().join("shared").join("secrets")))
+            .set("DATABASE__URL", &url)
+            .set("DATABASE__PASSWORD_FILE", &text(self.home.path().join("database-password")))
+            .set("DATABASE__POOL", "8")
+            .set("STATE__URL", &hot);
+        for (_, key, value) in self.each.iter().filter(|(node, ..)| *node == nth) {
+            launch = launch.set(key, value);
+        }
+        (launch, database, state)
+    }
+
+    /// Waits until every node counts as many as there are.
+    ///
+    /// # Panics
+    /// After the deadline.
+    pub async fn know_each_other(&self) {
+        let all = self.nodes.len() as f64;
+        for node in &self.nodes {
+            until("the nodes know each other", || async {
+                node.server.metric("bartizan_state_nodes").await == Some(all)
+            })
+            .await;
+        }
+    }
+
+    /// Ends a node at once and starts it again, on another port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self, node: usize) {
+        let Node { server, database, state } = self.nodes.remove(node);
+        let server = server.restart().await;
+        self.nodes.insert(node, Node { server, database, state });
+    }
+
+    /// Ends a node in good order and starts it again, on another port.
+    ///
+    /// # Panics
+    /// When it does not end well or does not start.
+    pub async fn replace(&mut self, node: usize) {
+        let server = &mut self.nodes[node].server;
+        server.sigterm();
+        assert_eq!(server.ended().await, Some(0), "{}", server.log());
+        self.restart(node).await;
+    }
+}
