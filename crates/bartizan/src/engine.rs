@@ -6,9 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use bartizan_core::audit::EventKind;
 use bartizan_core::browser::{CorsPolicy, Credentials, Origin, SecurityHeaders, Transport};
 use bartizan_core::error::Code;
@@ -19,11 +16,10 @@ use bartizan_core::principal::Principal;
 use bartizan_core::time::Millis;
 use bartizan_core::token::MAX_LIFETIME;
 use bartizan_keys::{FileKeyring, KeyProvider, read_secret};
-use bartizan_store::shared::link::{Address, Link, LinkOptions, LinkState};
+use bartizan_store::shared::link::{Address, Link, LinkOptions};
 use bartizan_store::shared::{SharedOptions, SharedState};
 use bartizan_store::state::{BanPolicy, EmbeddedState, Restored};
 use bartizan_store::{Db, DbOptions, InForce, PlatformScope, login_failures, meta};
-use http::{StatusCode, header};
 use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
@@ -37,8 +33,9 @@ use crate::ground::{Ground, Inner};
 use crate::guard::{Authenticator, Decider, Grant, Guard};
 use crate::hashing::HashingPool;
 use crate::limits::Limits;
-use crate::metrics::{Metrics, Word};
+use crate::metrics::Metrics;
 use crate::operator::Operator;
+use crate::ops::Ops;
 use crate::refusals::Refusals;
 use crate::routes::{self, Published, Services, Set};
 use crate::sessions::Sessions;
@@ -203,16 +200,8 @@ impl Engine {
 
     /// `/healthz`, `/readyz` and `/metrics`: for the operators' listener, never for the public one.
     pub fn ops_router(&self) -> axum::Router {
-        let ops = Ops {
-            ground: self.ground.clone(),
-            authenticator: self.authenticator.clone(),
-            hashing: self.hashing.clone(),
-        };
-        axum::Router::new()
-            .route("/healthz", get(async || (StatusCode::OK, "ok\n")))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics_text))
-            .with_state(ops)
+        Ops { ground: self.ground.clone(), authenticator: self.authenticator.clone(), hashing: self.hashing.clone() }
+            .router()
     }
 
     /// The table of routes.
@@ -338,7 +327,7 @@ async fn check_time(db: &Db, clock: &Clock) -> Result<(), StartError> {
 }
 
 /// The name under which the database remembers the root key it was sealed under.
-const ROOT_KEY: &str = "keys.root";
+pub(crate) const ROOT_KEY: &str = "keys.root";
 
 /// Notices at once when the keyring belongs to another database; tells the root key this database began with.
 async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<String, StartError> {
@@ -438,7 +427,8 @@ async fn open_shared(
         return Ok(None);
     }
     let address = Address::parse(&state.url).map_err(|cause| StartError::new(format!("state.url: {cause}")))?;
-    let secret = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
+    let secret =
+        |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
     let options = LinkOptions {
         timeout: state.timeout,
         connect: state.connect,
@@ -555,99 +545,4 @@ fn node_name(settings: &Settings) -> Result<String, StartError> {
         .and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()))
         .map_err(|cause| StartError::new(format!("{} cannot be written: {cause}", path.display())))?;
     Ok(name)
-}
-
-#[derive(Clone, Debug)]
-struct Ops {
-    ground: Ground,
-    authenticator: Authenticator,
-    hashing: HashingPool,
-}
-
-/// Whether requests can be served: the database answers.
-async fn ready(State(ops): State<Ops>) -> Response {
-    let asked = async {
-        let mut reader = ops.ground.read_platform("readiness: does the database answer").await?;
-        Ok::<_, Failure>(meta::find(&mut reader, ROOT_KEY).await?)
-    };
-    let up = matches!(tokio::time::timeout(Duration::from_secs(2), asked).await, Ok(Ok(_)));
-    ops.ground.metrics.storage_up.set(i64::from(up));
-    let word = |up| if up { "up" } else { "down" };
-    let (state, why) = match ops.ground.shared.as_ref().map(|shared| shared.link().state()) {
-        None => ("embedded", None),
-        Some(LinkState::Up) => ("up", None),
-        Some(LinkState::Down { why, .. }) => ("down", Some(why.to_string())),
-    };
-    let fresh = ops.ground.is_fresh();
-    let mut body = serde_json::json!({ "ready": up && fresh, "storage": word(up), "state": state });
-    if let Some(following) = &ops.ground.following {
-        let lag = u64::try_from(following.age().as_millis()).unwrap_or(u64::MAX);
-        body["revocation"] = serde_json::json!({
-            "fresh": fresh, "lag_ms": lag, "bound_ms": following.bound().as_millis() as u64, "sequence": following.applied(),
-        });
-    }
-    if let Some(shared) = &ops.ground.shared {
-        body["nodes"] = shared.live_nodes().into();
-        body["state_error"] = why.into();
-    }
-    // Without the shared state requests are still decided, by this node: it stays in service.
-    let status = if up && fresh { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-async fn metrics_text(State(ops): State<Ops>) -> Response {
-    let metrics = &ops.ground.metrics;
-    let counts = ops.ground.state.counts();
-    let gauge = |family: &prometheus_client::metrics::family::Family<Word, _>, label, word, value: usize| {
-        let gauge: &prometheus_client::metrics::gauge::Gauge = &family.get_or_create_owned(&Word(label, word));
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-    };
-    gauge(&metrics.entries, "table", "limited_keys", counts.limited_keys);
-    gauge(&metrics.entries, "table", "bans", counts.ban_records);
-    gauge(&metrics.entries, "table", "ended", counts.ended);
-    gauge(&metrics.entries, "table", "raised_epochs", counts.raised);
-    gauge(&metrics.entries, "table", "verified_tokens", ops.authenticator.remembered());
-    gauge(&metrics.bytes, "table", "hot_state", counts.memory_bytes);
-    shared_metrics(&ops.ground);
-    let load = ops.hashing.load();
-    gauge(&metrics.hashing, "state", "running", load.running);
-    gauge(&metrics.hashing, "state", "waiting", load.waiting);
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    (StatusCode::OK, [(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
-}
-
-/// What the shared state and the follower say of themselves, at the scrape.
-fn shared_metrics(ground: &Ground) {
-    let metrics = &ground.metrics;
-    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    if let Some(following) = &ground.following {
-        metrics.revocation_lag.set(i64::try_from(following.age().as_millis()).unwrap_or(i64::MAX));
-        metrics.revocation_sequence.set(following.applied());
-    }
-    let up = ground.shared.as_ref().is_none_or(|shared| shared.link().state() == LinkState::Up);
-    metrics.state_up.set(i64::from(up));
-    let shared = ground.shared.as_ref();
-    metrics.state_nodes.set(shared.map_or(1, |shared| i64::from(shared.live_nodes())));
-    // Without one all are zero, and there: what appears only with its first event cannot be alarmed on.
-    let (counts, link) = shared.map(|shared| (shared.counts(), shared.link().counts())).unwrap_or_default();
-    for (kind, value) in [
-        ("round_trips", counts.round_trips),
-        ("failures", counts.failures),
-        ("timeouts", link.timeouts),
-        ("reconnects", link.reconnects),
-        ("breaker_opened", link.breaker_opened),
-        ("scripts_loaded", link.scripts_loaded),
-        ("denials_cached", counts.denials_cached),
-        ("leased", counts.leased),
-        ("lease_units_granted", counts.lease_units_granted),
-        ("lease_units_returned", counts.lease_units_returned),
-        ("decided_locally", counts.decided_locally),
-        ("admitted_open", counts.admitted_open),
-        ("refused_away", counts.refused_away),
-        ("away_milliseconds", counts.away_millis),
-        ("replayed", counts.replayed),
-        ("replay_lost", counts.replay_lost),
-    ] {
-        metrics.state_activity.get_or_create_owned(&Word("kind", kind)).set(number(value));
-    }
 }

@@ -21,6 +21,7 @@ mod limits;
 pub mod metrics;
 pub mod noted_time;
 pub mod operator;
+mod ops;
 mod paging;
 mod refusals;
 mod routes;

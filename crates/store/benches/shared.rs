@@ -118,8 +118,8 @@ async fn full(state: SharedState, quota: Quota, n: u64) {
         Ask::new(key(KEYS + spread(n + 7)), "user", quota),
         Ask::new(key(2 * KEYS + spread(n) / 100), "tenant", quota),
     ];
-    let whos = (address.first().map_or(Key(1), |ask| ask.key), account.first().map_or(Key(1), |ask| ask.key));
-    let mut groups = [Group { who: whos.0, asks: &mut address }, Group { who: whos.1, asks: &mut account }];
+    let subjects = (address.first().map_or(Key(1), |ask| ask.key), account.first().map_or(Key(1), |ask| ask.key));
+    let mut groups = [Group { who: subjects.0, asks: &mut address }, Group { who: subjects.1, asks: &mut account }];
     let _ = black_box(state.admit(&mut groups, 1, Want::DecisionAndSequence, NOW, Instant::now()).await);
 }
 

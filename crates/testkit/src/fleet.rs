@@ -13,6 +13,7 @@ use crate::{ClusterSet, Home, Launch, PostgresServer, Proxy, RedisServer, Sentin
 
 /// What the nodes share their hot state in.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for a whole fleet")]
 pub enum Hot {
     /// One server, each node behind a proxy.
     One(RedisServer),

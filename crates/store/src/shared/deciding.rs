@@ -34,7 +34,7 @@ impl Inner {
     fn known_refusal(&self, request: &mut Request) -> Option<Admission> {
         let store = self.store_time(request.mono, request.now);
         let believe = if self.link.state() == LinkState::Up { Believe::WhatIsRecent } else { Believe::WhateverIsKnown };
-        for who in &request.whos {
+        for who in &request.subjects {
             let banned = self.known.known(*who, |known| known.banned(store, request.mono, believe));
             if let Some(until) = banned.flatten() {
                 return Some(Admission::Banned { until: request.now + until.since(store) });
@@ -108,7 +108,7 @@ impl Inner {
         let bans = self.bans();
         let (keys, numbers) = request.call(part, &self.names, Some(&bans).filter(|_| !self.link.is_cluster()));
         let answer = self.eval(&scripts::TAKE, &keys, &[numbers]).await?;
-        scripts::taken(answer, part.lines.len(), part.whos.len())
+        scripts::taken(answer, part.lines.len(), part.subjects.len())
     }
 
     /// What the answers come to.
@@ -206,7 +206,7 @@ impl Inner {
         for (part, answer) in parts.iter().zip(answers) {
             let Ok(taken) = answer else { continue };
             if let Said::Banned { until, who } | Said::BanBegan { until, who } = taken.said
-                && let Some(who) = part.whos.get(who).and_then(|place| request.whos.get(*place))
+                && let Some(who) = part.subjects.get(who).and_then(|place| request.subjects.get(*place))
             {
                 self.hear_of_ban(*who, until, received);
             }
@@ -286,7 +286,7 @@ impl Inner {
             Policy::Local => count(&self.counters.decided_locally, 1),
         }
         let at = self.store_time(received, request.now);
-        for who in lost().flat_map(|part| &part.whos).filter_map(|place| request.whos.get(*place)) {
+        for who in lost().flat_map(|part| &part.subjects).filter_map(|place| request.subjects.get(*place)) {
             if let Some(until) = self.local.banned(*who, at) {
                 return Ok(Admission::Banned { until: request.now + until.since(at) });
             }

@@ -38,7 +38,7 @@ pub(super) enum Leased {
 /// All of it.
 pub(super) struct Request {
     pub(super) lines: Vec<Line>,
-    pub(super) whos: Vec<Key>,
+    pub(super) subjects: Vec<Key>,
     pub(super) cost: u32,
     pub(super) want: Want,
     pub(super) now: Millis,
@@ -50,27 +50,27 @@ pub(super) struct Part {
     tag: Option<Key>,
     /// Places of lines.
     pub(super) lines: Vec<usize>,
-    /// Places of `whos`.
-    pub(super) whos: Vec<usize>,
+    /// Places of `subjects`.
+    pub(super) subjects: Vec<usize>,
     sequence: bool,
 }
 
 impl Part {
     /// Whether a verdict depends on it, rather than only the sequence.
     pub(super) const fn decides(&self) -> bool {
-        !self.lines.is_empty() || !self.whos.is_empty()
+        !self.lines.is_empty() || !self.subjects.is_empty()
     }
 }
 
 impl Request {
     pub(super) fn new(cost: u32, want: Want, now: Millis, mono: Instant) -> Self {
-        Self { lines: Vec::with_capacity(4), whos: Vec::with_capacity(2), cost, want, now, mono }
+        Self { lines: Vec::with_capacity(4), subjects: Vec::with_capacity(2), cost, want, now, mono }
     }
 
     /// Adds a group's asks; `who` is whose refusals are counted.
     pub(super) fn add(&mut self, who: Option<Key>, asks: &[Ask]) {
-        let group = who.map(|_| self.whos.len());
-        self.whos.extend(who);
+        let group = who.map(|_| self.subjects.len());
+        self.subjects.extend(who);
         self.lines.extend(asks.iter().map(|ask| {
             let ask = Ask { counted: Counted::Own, ..*ask };
             Line { ask, group, leased: Leased::No, charged: 0, after: None }
@@ -104,7 +104,7 @@ impl Request {
     /// Who is charged a refusal: the first group with a violated limit.
     pub(super) fn refused_who(&self) -> Option<Key> {
         let group = self.lines.iter().find(|line| line.ask.limit.violated())?.group?;
-        self.whos.get(group).copied()
+        self.subjects.get(group).copied()
     }
 
     /// The longest wait of those that refuse.
@@ -122,7 +122,7 @@ impl Request {
         let part = |parts: &mut Vec<Part>, tag: Option<Key>| {
             let tag = tag.filter(|_| cluster);
             parts.iter().position(|part| part.tag == tag && !(cluster && part.sequence)).unwrap_or_else(|| {
-                parts.push(Part { tag, lines: Vec::new(), whos: Vec::new(), sequence: false });
+                parts.push(Part { tag, lines: Vec::new(), subjects: Vec::new(), sequence: false });
                 parts.len() - 1
             })
         };
@@ -136,15 +136,15 @@ impl Request {
         if parts.is_empty() && self.want == Want::Decision && !self.lines.is_empty() {
             return parts;
         }
-        for (place, who) in self.whos.iter().enumerate() {
+        for (place, who) in self.subjects.iter().enumerate() {
             let at = part(&mut parts, Some(*who));
             if let Some(part) = parts.get_mut(at) {
-                part.whos.push(place);
+                part.subjects.push(place);
             }
         }
         if self.want == Want::DecisionAndSequence {
             if cluster {
-                parts.push(Part { tag: None, lines: Vec::new(), whos: Vec::new(), sequence: true });
+                parts.push(Part { tag: None, lines: Vec::new(), subjects: Vec::new(), sequence: true });
             } else {
                 let at = part(&mut parts, None);
                 if let Some(part) = parts.get_mut(at) {
@@ -158,17 +158,17 @@ impl Request {
     /// Keys and argument of one call. On a cluster the refusal is counted by a call of its own, since the record may be
     /// elsewhere: then `bans` is none.
     pub(super) fn call(&self, part: &Part, names: &Names, bans: Option<&BanPolicy>) -> (Vec<String>, Vec<u8>) {
-        let mut keys = Vec::with_capacity(part.lines.len() + part.whos.len() + 1);
+        let mut keys = Vec::with_capacity(part.lines.len() + part.subjects.len() + 1);
         let mut numbers = Doubles::default();
-        numbers.push(&[part.lines.len() as u64, part.whos.len() as u64]).push_bans(bans);
+        numbers.push(&[part.lines.len() as u64, part.subjects.len() as u64]).push_bans(bans);
         for line in part.lines.iter().filter_map(|place| self.lines.get(*place)) {
             keys.push(names.bucket(line.ask.key));
             let more = if let Leased::Fetches(more) = line.leased { more } else { 0 };
-            let group = line.group.and_then(|group| part.whos.iter().position(|who| *who == group));
+            let group = line.group.and_then(|group| part.subjects.iter().position(|who| *who == group));
             let most = self.cost.saturating_add(more);
             scripts::push_limit(&mut numbers, &line.ask.limit.quota, self.cost, most, group.map_or(0, |at| at + 1));
         }
-        keys.extend(part.whos.iter().filter_map(|place| self.whos.get(*place)).map(|who| names.ban(*who)));
+        keys.extend(part.subjects.iter().filter_map(|place| self.subjects.get(*place)).map(|who| names.ban(*who)));
         if part.sequence {
             keys.push(names.sequence());
         }
