@@ -426,7 +426,8 @@ async fn open_shared(
         return Ok(None);
     }
     let address = Address::parse(&state.url).map_err(|cause| StartError::new(format!("state.url: {cause}")))?;
-    let secret = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
+    let secret =
+        |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
     let options = LinkOptions {
         timeout: state.timeout,
         connect: state.connect,

@@ -116,12 +116,7 @@ impl Ground {
     ///
     /// # Errors
     /// 503 when the database had to be read and could not.
-    pub(crate) async fn heed(
-        &self,
-        said: Option<Sequence>,
-        before: i64,
-        began: Instant,
-    ) -> Result<bool, Refusal> {
+    pub(crate) async fn heed(&self, said: Option<Sequence>, before: i64, began: Instant) -> Result<bool, Refusal> {
         let Some(following) = &self.following else { return Ok(false) };
         if let Some(sequence) = said
             && following.trusts(sequence.source)
@@ -211,4 +206,3 @@ impl Ground {
         }
     }
 }
-

@@ -18,7 +18,8 @@ use bartizan_store::shared::SharedState;
 use bartizan_store::state::{EmbeddedState, Presented, Standing};
 use bartizan_store::words::{TenantStatus, UserStatus};
 use bartizan_store::{
-    Border, Committed, Conn, Db, PlatformScope, Reader, Scope, StoreError, Tx, data_keys, idempotency, sessions, tenants, users,
+    Border, Committed, Conn, Db, PlatformScope, Reader, Scope, StoreError, Tx, data_keys, idempotency, sessions,
+    tenants, users,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;

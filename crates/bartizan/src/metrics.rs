@@ -216,7 +216,12 @@ impl Metrics {
             "revocation_sequence", "The number of the last effect in force on this node", Gauge::default();
         };
         let state_round_trip = Histogram::new(ROUND_TRIP);
-        ours.register_with_unit("state_round_trip", "Round trips to the shared state", Unit::Seconds, state_round_trip.clone());
+        ours.register_with_unit(
+            "state_round_trip",
+            "Round trips to the shared state",
+            Unit::Seconds,
+            state_round_trip.clone(),
+        );
         let build = Family::<Word, Gauge>::default();
         build.get_or_create(&Word("version", version)).set(1);
         ours.register("build_info", "The running version", build);

@@ -96,7 +96,8 @@ pub(crate) fn read(path: &Path, place: Place) -> Result<Zeroizing<Vec<u8>>, Secr
 /// When it is missing, can be read by others, is empty, longer than a secret, or not text.
 pub fn read_secret(path: &Path) -> Result<Secret<String>, SecretFault> {
     let bytes = read(path, Place::Given)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretFault::new(path, "is not text", "Put the right file there"))?;
+    let text =
+        std::str::from_utf8(&bytes).map_err(|_| SecretFault::new(path, "is not text", "Put the right file there"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {

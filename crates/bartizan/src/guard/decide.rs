@@ -373,7 +373,9 @@ struct No {
 impl No {
     /// The refusals of `check`.
     fn at(check: Check) -> impl FnOnce(Refusal) -> Box<No> {
-        move |refusal| Box::new(No { reason: Reason { check, word: refusal.code.as_str() }, refusal, record: None, forged: false })
+        move |refusal| {
+            Box::new(No { reason: Reason { check, word: refusal.code.as_str() }, refusal, record: None, forged: false })
+        }
     }
 }
 

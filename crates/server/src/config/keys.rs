@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use super::Reader;
 use super::setting::{
-    Count, DatabaseUrl, Line, LogFormat, LogLevel, Networks, Origins, RevocationMode, Setting, Size, Span, StateUrl, WebOrigin, WhenAway,
+    Count, DatabaseUrl, Line, LogFormat, LogLevel, Networks, Origins, RevocationMode, Setting, Size, Span, StateUrl,
+    WebOrigin, WhenAway,
 };
 
 /// When a changed value acts.

@@ -447,7 +447,8 @@ impl Setting for DatabaseUrl {
     fn read(raw: &Raw) -> Result<Self, Wrong> {
         // The value itself is not repeated: a wrong one may carry a password.
         let text = raw.text().ok_or_else(Self::must)?;
-        let file = text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty() && !text.contains(['?', '#', '\0']));
+        let file =
+            text.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty() && !text.contains(['?', '#', '\0']));
         let server = ["postgres://", "postgresql://"].iter().find_map(|scheme| text.strip_prefix(scheme));
         let server = server.is_some_and(|rest| !rest.is_empty() && without_password(rest));
         if file || server { Ok(Self(text.into())) } else { Err(Self::must()) }

@@ -5,6 +5,7 @@ mod migrate;
 mod options;
 mod postgres;
 mod sqlite;
+mod transfer;
 mod turn;
 mod tx;
 mod upkeep;
@@ -19,6 +20,7 @@ use bartizan_core::audit::AuditEvent;
 
 pub use conn::{Conn, Reader};
 pub use options::DbOptions;
+pub use transfer::{Moved, Progress, Stage, Transferred, transfer};
 pub use tx::{Committed, Tx};
 pub use upkeep::{InForce, Pruned};
 

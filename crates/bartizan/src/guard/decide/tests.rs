@@ -228,8 +228,8 @@ async fn without_an_address_all_requests_share_the_limits_of_one() {
     let facts = RequestFacts { ip: None, ..facts(SPENT, &method, &uri, &headers) };
     let row = world.row("GET /v1/whoami");
     // Those that logged in while the world was made came without an address too.
-    let admitted =
-        (0..PLENTY + 1).take_while(|_| matches!(at_once(world.decider().decide(&facts, row, NOW)), Verdict::Allow { .. }));
+    let admitted = (0..PLENTY + 1)
+        .take_while(|_| matches!(at_once(world.decider().decide(&facts, row, NOW)), Verdict::Allow { .. }));
     assert_eq!(admitted.count(), PLENTY as usize - 4);
     assert_eq!(denied(at_once(world.decider().decide(&facts, row, NOW))).0, Check::AddressLimits);
 }
