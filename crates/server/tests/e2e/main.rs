@@ -18,6 +18,7 @@ mod headers;
 mod idempotency;
 mod input;
 mod limits;
+mod migration;
 mod operator;
 mod ops;
 mod scanners;
