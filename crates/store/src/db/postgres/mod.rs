@@ -3,6 +3,7 @@
 pub(super) mod address;
 mod pool;
 mod session;
+mod survey;
 
 use std::io;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use sqlx::{Connection as _, PgConnection};
 
 pub(super) use pool::{Line, Pool};
 use session::{Access, Session, enter};
+pub use survey::ServerFacts;
+pub(super) use survey::survey;
 
 use super::DbOptions;
 use super::migrate::{self, Unfinished};
