@@ -12,6 +12,7 @@ mod accounts;
 mod audit;
 mod browser;
 mod dev;
+mod doctor;
 mod faults;
 mod findings;
 mod headers;
