@@ -24,7 +24,7 @@ async fn installed(database: &PostgresServer) -> Launch {
 }
 
 /// The findings, each as its outcome, what was found and how to mend it.
-async fn findings(launch: &Launch) -> impl Fn(&str) -> (String, String, String) {
+async fn findings(launch: &Launch) -> impl Fn(&str) -> (String, String, String) + use<> {
     let config = launch.home_dir().config();
     let done = launch.command(&["doctor", "--json", "--config", config.to_str().unwrap()]).await;
     let lines: Value = done.json();
@@ -38,7 +38,7 @@ async fn findings(launch: &Launch) -> impl Fn(&str) -> (String, String, String) 
 
 #[tokio::test]
 async fn the_doctor_describes_the_servers_that_nodes_share_and_changes_nothing() {
-    let (database, redis) = (PostgresServer::start(), RedisServer::start());
+    let (database, redis) = (PostgresServer::start(), RedisServer::with(&["--appendonly", "yes"]).await);
     let launch = installed(&database).await;
     let found = findings(&launch).await;
     for check in ["database", "database tls", "durability", "database clock", "connections", "permissions"] {
@@ -52,7 +52,7 @@ async fn the_doctor_describes_the_servers_that_nodes_share_and_changes_nothing()
 
     let launch = launch.set("STATE__URL", &redis.url());
     let found = findings(&launch).await;
-    for check in ["state", "state clock", "state tls", "replicas"] {
+    for check in ["state", "state memory", "persistence", "replicas", "state clock", "state tls"] {
         assert_eq!(found(check).0, "ok", "{:?}", found(check));
     }
 }
@@ -65,6 +65,15 @@ async fn each_fault_of_a_shared_server_is_named_with_its_mend() {
     let (outcome, said, mend) = found("durability");
     assert!(outcome == "fail" && said.contains("fsync") && mend.contains("ALTER SYSTEM SET fsync = on"), "{said}");
     assert_eq!(found("connections").0, "fail", "{:?}", found("connections"));
+
+    let forgetful = ["--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru", "--save", "", "--appendonly", "no"];
+    let forgetful = RedisServer::with(&forgetful).await;
+    let launch = launch.set("STATE__URL", &forgetful.url());
+    let found = findings(&launch).await;
+    let (outcome, said, mend) = found("state memory");
+    assert!(outcome == "fail" && said.contains("allkeys-lru") && mend.contains("noeviction"), "{said}");
+    let (outcome, _, mend) = found("persistence");
+    assert!(outcome == "warn" && mend.contains("appendonly"), "{mend}");
 
     let nowhere = launch.set("DATABASE__URL", "postgres://bartizan@127.0.0.1:1/bartizan");
     let (outcome, _, mend) = findings(&nowhere).await("database");
