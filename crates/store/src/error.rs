@@ -43,6 +43,8 @@ pub enum StoreErrorKind {
     },
     /// Another running server holds this database.
     Locked,
+    /// The database holds something else than what it was to be used for.
+    Occupied,
     /// The address of the database cannot be used.
     Url,
     /// The database was closed.
@@ -185,6 +187,7 @@ impl fmt::Display for StoreErrorKind {
             StoreErrorKind::Locked => f.write_str(
                 "another running server holds this database: stop it, or give this one another data directory",
             ),
+            StoreErrorKind::Occupied => f.write_str("the database holds something else: name an empty one"),
             StoreErrorKind::Url => {
                 f.write_str(
                 "the database address cannot be used: write `sqlite:` and the path of a file, or \

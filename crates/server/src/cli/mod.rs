@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and help that teaches it.
 
 mod dev;
+mod migrate;
 mod run;
 pub mod show;
 
@@ -110,6 +111,12 @@ pub enum Verb {
         #[arg(long, conflicts_with = "grade")]
         accept_clock: bool,
     },
+    /// Move an installation to where it can grow
+    Migrate {
+        /// From where to where
+        #[command(subcommand)]
+        verb: MigrateVerb,
+    },
     /// Tenants of the running server
     Tenant {
         /// What to do
@@ -159,6 +166,27 @@ pub struct Listen {
     /// Where health and metrics listen, in place of `ops.listen`
     #[arg(long, value_name = "ADDR")]
     pub ops_listen: Option<SocketAddr>,
+}
+
+/// `migrate …`
+#[derive(Debug, Subcommand)]
+pub enum MigrateVerb {
+    /// Copy the SQLite database of one machine into a PostgreSQL database for many nodes
+    #[command(
+        after_help = "Example:\n  bartizan migrate embedded-to-cluster --config /srv/bartizan/bartizan.toml \\\n      --to \
+        postgres://bartizan@db.example/bartizan --password-file /srv/bartizan/database-password\n\nStop the server first; its \
+        database is only read. The target must be empty. Cut short, however, run it again: it goes\non where it stopped. \
+        In the end count and digest of every table are compared on both sides, and what to configure\nis printed. \
+        Everybody stays logged in, everything revoked stays revoked; only counters of requests begin anew."
+    )]
+    EmbeddedToCluster {
+        /// The empty database, `postgres://USER@HOST/DATABASE`, with `?sslmode=…&sslrootcert=…` as in `database.url`
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// The file of its user's password
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
 }
 
 /// `config …`

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 
 use super::show::{self, Form, Reader};
 use super::{
-    AuditVerb, BlockVerb, Cli, ConfigVerb, Listen, PasswordFrom, SessionVerb, TenantVerb, UserVerb, Verb, dev,
+    AuditVerb, BlockVerb, Cli, ConfigVerb, Listen, MigrateVerb, PasswordFrom, SessionVerb, TenantVerb, UserVerb, Verb,
+    dev, migrate,
 };
 use crate::admin::{self, Command, Password};
 use crate::config::{self, Extent, Flag, Sources};
@@ -70,6 +71,9 @@ fn carry_out(cli: Cli, environment: Vec<(OsString, OsString)>) -> Result<(), Sto
         Verb::Doctor { grade: Some(url), ca, .. } => asynchronously(doctor::grade(&url, ca.as_deref(), form)),
         Verb::Doctor { accept_clock: true, .. } => asynchronously(doctor::accept_clock(&sources, form)),
         Verb::Doctor { grade: None, .. } => asynchronously(doctor::examine(&sources, form)),
+        Verb::Migrate { verb: MigrateVerb::EmbeddedToCluster { to, password_file } } => {
+            asynchronously(migrate::embedded_to_cluster(&to, password_file.as_deref(), &sources, form))
+        }
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "bartizan", &mut text);

@@ -1,8 +1,10 @@
 //! `bartizan doctor`: looks at everything a start depends on, and says how to mend what is wrong. Changes nothing,
 //! unless it is told to accept the clock.
 
+mod database;
 mod fetch;
 mod grade;
+mod state;
 
 use std::fs;
 use std::io;
@@ -68,12 +70,11 @@ pub async fn examine(sources: &Sources, form: Form) -> Result<(), Stop> {
     let mut lines = vec![fine("configuration", sources.file.display().to_string()), secrets(&config)];
     lines.push(data(&config.data()));
     lines.push(disk(&config.data()));
-    let database = wiring::examine_database(&config.settings()).await;
-    lines.push(match database.state {
-        Ok(found) => fine("database", found),
-        Err(found) => fail("database", found, "restore it from a backup, or start the version that wrote it"),
-    });
-    lines.push(clock(database.seen, Clock::system().now()));
+    let settings = config.settings();
+    let (found, seen) = database::examine(&settings).await;
+    lines.extend(found);
+    lines.extend(state::examine(&settings).await);
+    lines.push(clock(seen, Clock::system().now()));
     lines.push(port(config.keys.server.listen, "server.listen", running).await);
     lines.push(port(config.keys.ops.listen, "ops.listen", running).await);
     lines.push(descriptors(config.keys.server.max_connections.0));

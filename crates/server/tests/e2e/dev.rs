@@ -48,7 +48,9 @@ async fn without_json_it_prints_commands_that_work_when_pasted() {
     let launch = launch();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let help = launch.command(&["--help"]).await.success().stdout;
-    for verb in ["dev", "serve", "init", "config", "routes", "doctor", "tenant", "user", "session", "block", "audit"] {
+    for verb in
+        ["dev", "serve", "init", "config", "routes", "doctor", "migrate", "tenant", "user", "session", "block", "audit"]
+    {
         assert!(help.contains(verb), "no {verb} in\n{help}");
     }
     let refused = launch.command(&["dev", "--listen", "not-an-address"]).await;

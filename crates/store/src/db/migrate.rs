@@ -54,6 +54,38 @@ fn foreign() -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt).detail("this is the database of another program")
 }
 
+/// The table that says whether another database was moved into this one; see [`super::transfer`].
+pub(super) const TRANSFER: &str = "transfer";
+
+const HALF: &str = "another database is being moved into this one and not all of it is here: run `bartizan migrate \
+                    embedded-to-cluster` again, it goes on where it stopped";
+
+/// What becomes of a database into which another was moved in part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    /// No server may start on it.
+    Refused,
+    /// It is the move that asks.
+    GoesOn,
+}
+
+/// Refuses a file that is not of exactly the schema this program knows; changes nothing.
+///
+/// # Errors
+/// `Newer`, `Corrupt`.
+pub(super) async fn is_current(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    let sql = "SELECT version, checksum FROM schema_version ORDER BY version DESC";
+    let applied: Vec<Applied> = sqlx::query_as(sql).fetch_all(conn).await.map_err(|error| match error {
+        sqlx::Error::Database(_) => foreign(),
+        _ => error.into(),
+    })?;
+    match missing(SQLITE, &applied)?.first() {
+        None => Ok(()),
+        Some(_) => Err(StoreError::new(StoreErrorKind::Corrupt)
+            .sentence("this database is of an older version: start this version's server on it once, then stop it")),
+    }
+}
+
 /// Applies what is missing. A crash in the middle leaves the last whole step.
 ///
 /// # Errors
@@ -69,7 +101,9 @@ pub(super) async fn sqlite(pool: &SqlitePool) -> Result<(), StoreError> {
 
 /// The same for PostgreSQL, where all that is missing is one transaction. Nodes that start at once take turns; those
 /// behind the first find nothing left to do.
-pub(super) async fn postgres(conn: &mut PgConnection) -> Result<(), StoreError> {
+///
+/// A database into which another is being moved belongs to the move until it is finished.
+pub(super) async fn postgres(conn: &mut PgConnection, unfinished: Unfinished) -> Result<(), StoreError> {
     // A large table may take its time; the turn is waited for as long as another node needs.
     let begin = format!(
         "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '120s'; \
@@ -87,6 +121,15 @@ pub(super) async fn postgres(conn: &mut PgConnection) -> Result<(), StoreError> 
         sqlx::raw_sql(create).execute(&mut *tx).await.map_err(StoreError::postgres)?;
     } else if !tables.iter().any(|(name,)| name == "schema_version") {
         return Err(foreign());
+    }
+    if unfinished == Unfinished::Refused && tables.iter().any(|(name,)| name == TRANSFER) {
+        let (open,): (bool,) = sqlx::query_as("SELECT EXISTS (SELECT 1 FROM transfer WHERE finished_at IS NULL)")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(StoreError::postgres)?;
+        if open {
+            return Err(StoreError::new(StoreErrorKind::Occupied).sentence(HALF));
+        }
     }
     let applied: Vec<Applied> = sqlx::query_as("SELECT version, checksum FROM schema_version ORDER BY version DESC")
         .fetch_all(&mut *tx)
@@ -118,7 +161,7 @@ pub(super) async fn postgres(conn: &mut PgConnection) -> Result<(), StoreError> 
 
 const NOTE: &str = "INSERT INTO schema_version (version, name, checksum, applied_at) VALUES ($1, $2, $3, $4)";
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
     i64::try_from(now).unwrap_or(i64::MAX)
 }

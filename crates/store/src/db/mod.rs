@@ -5,6 +5,7 @@ mod migrate;
 mod options;
 mod postgres;
 mod sqlite;
+mod transfer;
 mod turn;
 mod tx;
 mod upkeep;
@@ -20,6 +21,8 @@ use bartizan_core::id::TenantId;
 
 pub use conn::{Conn, Reader};
 pub use options::DbOptions;
+pub use postgres::ServerFacts;
+pub use transfer::{Moved, Progress, Stage, Transferred, transfer};
 pub use tx::{Committed, Tx};
 pub use upkeep::{InForce, Pruned};
 
@@ -96,6 +99,14 @@ impl Db {
         };
         let held = Arc::new(Held { abandoned: AtomicU64::new(0), _lock: lock });
         Ok(Db { inner: Arc::new(Inner { engine, held }) })
+    }
+
+    /// Asks a PostgreSQL server what an operator should know before a start; creates and changes nothing.
+    ///
+    /// # Errors
+    /// As for [`Db::open`], but a standby is described rather than refused.
+    pub async fn survey(url: &str, options: &DbOptions) -> Result<ServerFacts, StoreError> {
+        postgres::survey(url, options).await
     }
 
     /// A read-only connection inside the tenant. Every statement sees the newest committed state.

@@ -16,6 +16,7 @@ mod crash;
 mod link;
 mod loading;
 mod many;
+mod moving;
 mod nouns;
 mod opening;
 mod opening_postgres;

@@ -74,6 +74,12 @@ impl World {
         Self { db, server, dir, serial: AtomicU64::new(1) }
     }
 
+    /// Closes the database and leaves its directory.
+    pub(crate) async fn into_dir(self) -> TempDir {
+        self.db.close().await;
+        self.dir
+    }
+
     /// The server, for tests on PostgreSQL.
     pub(crate) fn server(&mut self) -> &mut PostgresServer {
         self.server.as_mut().unwrap()

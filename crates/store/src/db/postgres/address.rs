@@ -48,10 +48,7 @@ pub(super) fn read(url: &str, password: Option<&Secret<String>>) -> Result<PgCon
     if path.is_none_or(|(_, database)| database.is_empty()) {
         return Err(wrong("the name of the database is missing"));
     }
-    let local = options.get_socket().is_some()
-        || options.get_host().starts_with('/')
-        || options.get_host() == "localhost"
-        || options.get_host().trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let local = is_local(&options);
     options = match (names.contains(&"sslmode"), options.get_ssl_mode()) {
         (true, PgSslMode::Prefer | PgSslMode::Allow | PgSslMode::VerifyCa) => {
             return Err(wrong(
@@ -70,6 +67,14 @@ pub(super) fn read(url: &str, password: Option<&Secret<String>>) -> Result<PgCon
         options = options.application_name("bartizan");
     }
     Ok(options.statement_cache_capacity(256))
+}
+
+/// Whether the server is on this very machine.
+pub(super) fn is_local(options: &PgConnectOptions) -> bool {
+    options.get_socket().is_some()
+        || options.get_host().starts_with('/')
+        || options.get_host() == "localhost"
+        || options.get_host().trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The place for people to read: host, port and database, nothing else.

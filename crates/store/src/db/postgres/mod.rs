@@ -3,20 +3,25 @@
 pub(super) mod address;
 mod pool;
 mod session;
+mod survey;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 pub(super) use pool::{Line, Pool};
 use session::{Access, Session, enter};
+pub use survey::ServerFacts;
+pub(super) use survey::survey;
 
+use super::DbOptions;
+use super::migrate::{self, Unfinished};
 use super::turn::Turn;
-use super::{DbOptions, migrate};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::value::{FromRow as _, Row};
 
@@ -49,6 +54,30 @@ fn first(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// One connection that may change things and has no limit of time, and where it leads. For moving a whole database.
+pub(super) async fn single(url: &str, options: &DbOptions) -> Result<(PgConnection, String), StoreError> {
+    let connect = address::read(url, options.password.as_ref())?;
+    let place = address::place(&connect);
+    let conn = first_connection(&connect, Session { access: Access::Change, answer: PATIENT }, options.acquire).await;
+    Ok((conn.map_err(|error| error.detail_if_none(|| place.clone()))?, place))
+}
+
+/// How long the server may work on one statement when nobody waits for an answer.
+const PATIENT: Duration = Duration::from_secs(3600);
+
+async fn first_connection(
+    connect: &PgConnectOptions,
+    session: Session,
+    patience: Duration,
+) -> Result<PgConnection, StoreError> {
+    let connecting = async {
+        let mut conn = PgConnection::connect_with(connect).await.map_err(first)?;
+        enter(&mut conn, session).await?;
+        Ok(conn)
+    };
+    timeout(patience, connecting).await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unreachable)))
+}
+
 impl Postgres {
     /// Connects, migrates, and opens the pools.
     pub(super) async fn open(url: &str, options: &DbOptions) -> Result<Self, StoreError> {
@@ -56,16 +85,8 @@ impl Postgres {
         let place = address::place(&connect);
         let about = |error: StoreError| error.detail_if_none(|| place.clone());
         let session = |access| Session { access, answer: options.answer };
-        let connecting = async {
-            let mut conn = PgConnection::connect_with(&connect).await.map_err(first)?;
-            enter(&mut conn, session(Access::Change)).await?;
-            Ok(conn)
-        };
-        let mut conn = timeout(options.acquire, connecting)
-            .await
-            .unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unreachable)))
-            .map_err(about)?;
-        migrate::postgres(&mut conn).await.map_err(about)?;
+        let mut conn = first_connection(&connect, session(Access::Change), options.acquire).await.map_err(about)?;
+        migrate::postgres(&mut conn, Unfinished::Refused).await.map_err(about)?;
         // Only a courtesy to the server.
         let _ = timeout(options.acquire, conn.close()).await;
         let readers = options.pool / 2;
