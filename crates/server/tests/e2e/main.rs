@@ -15,6 +15,7 @@ mod dev;
 mod faults;
 mod findings;
 mod fleet;
+mod fleet_history;
 mod fleet_limits;
 mod fleet_once;
 mod fleet_outages;
