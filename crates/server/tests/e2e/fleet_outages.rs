@@ -121,7 +121,7 @@ async fn finding_04_emptying_redis_or_its_scripts_fails_no_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finding_04_a_full_redis_fails_no_request() {
-    let hot = Hot::One(RedisServer::with(&["--maxmemory-policy", "noeviction"]).await);
+    let hot = Hot::One(Box::new(RedisServer::with(&["--maxmemory-policy", "noeviction"]).await));
     let mut fleet = fleet().hot(hot).start(2).await;
     let clients = clients(&fleet).await;
     let load = Load::of(&clients);
