@@ -16,7 +16,7 @@ use crate::{ClusterSet, Home, Launch, PostgresServer, Proxy, RedisServer, Sentin
 #[allow(clippy::large_enum_variant, reason = "one for a whole fleet")]
 pub enum Hot {
     /// One server, each node behind a proxy.
-    One(RedisServer),
+    One(Box<RedisServer>),
     /// A primary with replicas and sentinels.
     Sentinel(SentinelSet),
     /// A cluster.
@@ -102,7 +102,7 @@ impl FleetPlan {
     async fn prepare(self) -> Fleet {
         let hot = match self.hot {
             Some(hot) => hot,
-            None => Hot::One(RedisServer::start().await),
+            None => Hot::One(Box::new(RedisServer::start().await)),
         };
         let home = TempDir::new().expect("a directory");
         // The installation that nobody runs: its secrets are everybody's.
@@ -164,7 +164,7 @@ impl Fleet {
     ///
     /// # Panics
     /// When there is another kind.
-    pub const fn redis(&mut self) -> &mut RedisServer {
+    pub fn redis(&mut self) -> &mut RedisServer {
         match &mut self.hot {
             Hot::One(redis) => redis,
             Hot::Sentinel(_) | Hot::Cluster(_) => panic!("not a single Redis"),

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use bartizan_core::error::Code;
 use bartizan_core::secret::Secret;
 use serde_json::json;
 
@@ -77,11 +78,17 @@ async fn demo_tenant(engine: &Engine, waiting: &Path) -> Result<Option<Secret<St
         email: EMAIL.into(),
         password: Password(password.clone()),
     };
-    wiring::carry_out(engine, command).await.map_err(|refusal| {
-        let code = refusal.code.as_str();
-        Stop::new(Exit::Failed, format!("the demo tenant could not be made: {} ({code})", refusal.detail))
-    })?;
-    Ok(Some(password))
+    match wiring::carry_out(engine, command).await {
+        Ok(_) => Ok(Some(password)),
+        // Another node on the same database was quicker: its password is the one, and ours opens nothing.
+        Err(refusal) if refusal.code == Code::SlugTaken => fs::remove_file(waiting)
+            .map(|()| None)
+            .map_err(|error| Stop::new(Exit::Failed, format!("cannot remove {}: {error}", waiting.display()))),
+        Err(refusal) => {
+            let code = refusal.code.as_str();
+            Err(Stop::new(Exit::Failed, format!("the demo tenant could not be made: {} ({code})", refusal.detail)))
+        }
+    }
 }
 
 /// A password of 120 bits that survives shells, JSON and being read aloud.

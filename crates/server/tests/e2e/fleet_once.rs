@@ -149,6 +149,34 @@ async fn a_database_killed_under_load_loses_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_too_few_connections_loses_nothing_and_doubles_nothing() {
+    let mut fleet = fleet().set("DATABASE__ACQUIRE", "1s").start(2).await;
+    let session = fleet.on(0).owner().await;
+    let clients: Vec<Client> = fleet.nodes.iter().map(|node| node.server.client().bearer(&session.access)).collect();
+    // Two pools of eight want sixteen.
+    tokio::task::block_in_place(|| {
+        fleet.sql("ALTER SYSTEM SET max_connections = 10");
+        fleet.postgres.restart();
+    });
+    let mut running = JoinSet::new();
+    for worker in 0..12 {
+        let clients = clients.clone();
+        running.spawn(async move {
+            for nth in 0..3 {
+                drop(persist(&clients, worker * 100 + nth).await);
+            }
+        });
+    }
+    running.join_all().await;
+    tokio::task::block_in_place(|| {
+        fleet.nodes.clear();
+        fleet.postgres.restart();
+    });
+    assert_eq!(fleet.sql("SELECT count(*) FROM audit WHERE action = 'user.created'"), "36");
+    assert_eq!(fleet.sql("SELECT count(*) FROM users"), "37");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_answers_nothing_is_a_503_in_time() {
     let fleet = fleet().start(1).await;
     let session = fleet.on(0).owner().await;

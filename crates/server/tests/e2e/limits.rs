@@ -1,6 +1,8 @@
 //! How often: per user, tenant and address, before and after authentication, and for those who guess.
 
-use bartizan_testkit::{Answer, Launch, passphrase};
+use std::time::Instant;
+
+use bartizan_testkit::{Answer, DEADLINE, Launch, passphrase};
 use serde_json::json;
 
 use crate::launch;
@@ -133,14 +135,16 @@ async fn a_configured_proxy_is_believed_and_read_from_the_right() {
 async fn who_keeps_knocking_is_banned_for_a_while() {
     let server = tight("FREE", 1).set("LIMITS__BAN__AFTER", "5").start().await;
     let user = server.signup("globex").await.client;
-    let mut codes = Vec::new();
-    for _ in 0..20 {
+    let is_ban = |code: &String| code == "limit.abnormal_usage" || code == "access.address_blocked";
+    let (mut codes, began) = (Vec::new(), Instant::now());
+    // Where nodes share the limits, refusals that a node decides by itself are told to the others once a second.
+    while codes.len() < 20 || !codes.iter().any(is_ban) && began.elapsed() < DEADLINE {
         let answer = user.get("/v1/whoami").await;
         if answer.status != 200 {
             codes.push(answer.text("code"));
         }
     }
-    assert!(codes.iter().any(|code| code == "limit.abnormal_usage" || code == "access.address_blocked"), "{codes:?}");
+    assert!(codes.iter().any(is_ban), "{} refusals and no ban", codes.len());
 }
 
 #[tokio::test]
