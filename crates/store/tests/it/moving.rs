@@ -35,7 +35,9 @@ async fn moved(dir: &Path, target: &str, progress: impl FnMut(Progress)) -> Resu
 /// Runs a transfer until it has told of its progress `steps` times, then lets it go as a crash would.
 async fn cut_short(dir: &Path, target: &str, steps: usize) -> bool {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let moving = moved(dir, target, move |_| drop(tell.send(())));
+    let moving = moved(dir, target, move |_| {
+        let _ = tell.send(());
+    });
     let enough = async {
         for _ in 0..steps {
             if told.recv().await.is_none() {

@@ -206,6 +206,9 @@ impl Core {
     }
 }
 
+/// Why a link that was closed is down.
+const SHUT_DOWN: &str = "shut down";
+
 /// Logs a change that an operator should know of, not each attempt.
 fn tell(address: &Address, before: &LinkState, now: &LinkState) {
     match (before, now) {
@@ -215,6 +218,8 @@ fn tell(address: &Address, before: &LinkState, now: &LinkState) {
         {
             tracing::debug!(%address, %why, "redis is still not reachable");
         }
+        // Closed by ourselves, at the end.
+        (_, LinkState::Down { why: Unavailable::Disconnected(why), .. }) if why == SHUT_DOWN => {}
         (_, LinkState::Down { why, .. }) => tracing::warn!(%address, %why, "redis is not reachable"),
         (LinkState::Up, LinkState::Up) => {}
     }
@@ -232,7 +237,7 @@ struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.keeper.abort();
-        self.core.publish(Routes::none(Unavailable::Disconnected("shut down".into())));
+        self.core.publish(Routes::none(Unavailable::Disconnected(SHUT_DOWN.into())));
     }
 }
 
@@ -345,7 +350,7 @@ impl Link {
     /// Ends all connections; calls fail from now on.
     pub async fn shutdown(&self) {
         self.0.keeper.abort();
-        let why = Unavailable::Disconnected("shut down".into());
+        let why = Unavailable::Disconnected(SHUT_DOWN.into());
         for wire in self.0.core.routes.load_full().wires() {
             wire.end(why.clone());
         }
