@@ -49,7 +49,13 @@ async fn server() -> Server {
 /// Several nodes about to be started. They are patient with Redis: on a busy machine a time-out of 50 ms is an outage, in
 /// which other promises hold than those that most tests are about.
 fn fleet() -> FleetPlan {
-    FleetPlan::new(launch()).set("STATE__TIMEOUT", "2s")
+    let mut plan = FleetPlan::new(launch()).set("STATE__TIMEOUT", "2s");
+    // Tests ask as fast as the machine can: only what a test is about may say no.
+    for table in ["ADDRESS", "TIERS__FREE"] {
+        plan = plan.set(&format!("LIMITS__{table}__PER_MINUTE"), "10000000");
+        plan = plan.set(&format!("LIMITS__{table}__BURST"), "10000000");
+    }
+    plan.set("LIMITS__TIERS__FREE__TENANT_PER_MINUTE", "10000000").set("LIMITS__TIERS__FREE__TENANT_BURST", "10000000")
 }
 
 /// The root of the repository.
