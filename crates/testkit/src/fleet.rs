@@ -243,15 +243,4 @@ impl Fleet {
         let server = server.restart().await;
         self.nodes.insert(node, Node { server, database, state });
     }
-
-    /// Ends a node in good order and starts it again, on another port.
-    ///
-    /// # Panics
-    /// When it does not end well or does not start.
-    pub async fn replace(&mut self, node: usize) {
-        let server = &mut self.nodes[node].server;
-        server.sigterm();
-        assert_eq!(server.ended().await, Some(0), "{}", server.log());
-        self.restart(node).await;
-    }
 }

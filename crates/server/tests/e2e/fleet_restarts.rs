@@ -52,7 +52,13 @@ async fn replacing_all_nodes_one_after_another_fails_no_request() {
         });
     }
     for node in 0..2 {
-        fleet.replace(node).await;
+        // Told to stop under requests; the balancer hears of it a moment later. It has to before the port is free, which
+        // another program may then take.
+        fleet.nodes[node].server.sigterm();
+        let gone = fleet.on(node).api.clone();
+        known.write().unwrap().retain(|base| *base != gone);
+        assert_eq!(fleet.nodes[node].server.ended().await, Some(0), "{}", fleet.on(node).log());
+        fleet.restart(node).await;
         *known.write().unwrap() = addresses(&fleet);
         fleet.know_each_other().await;
     }
