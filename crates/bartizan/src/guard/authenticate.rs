@@ -8,7 +8,7 @@ use bartizan_core::time::Millis;
 use bartizan_core::token::{Claims, Rejection};
 use bartizan_store::state::{Presented, Standing};
 
-use super::verified::VerifiedTokens;
+use super::verified::{Digest, VerifiedTokens};
 use crate::ground::{Ground, count};
 use crate::signing::Signing;
 
@@ -25,6 +25,21 @@ pub struct Authenticator {
 pub(crate) struct Rejected {
     pub(crate) code: Code,
     pub(crate) reason: &'static str,
+}
+
+/// What is remembered of a token: its digest, unless it is too large to be one of ours, and what it says if its signature
+/// was verified before.
+#[derive(Clone, Debug)]
+pub(crate) struct Recalled {
+    digest: Option<Digest>,
+    claims: Option<Arc<Claims>>,
+}
+
+impl Recalled {
+    /// Whether the signature was verified before.
+    pub(crate) fn verified(&self) -> bool {
+        self.claims.is_some()
+    }
 }
 
 impl From<Rejection> for Rejected {
@@ -52,18 +67,35 @@ impl Authenticator {
         self.inspect(token, now).map(|(principal, _)| principal)
     }
 
-    /// As [`Self::check`], with what the token itself says.
-    pub(crate) fn inspect(&self, token: &str, now: Millis) -> Result<(Principal, Arc<Claims>), Rejected> {
-        let result = self.genuine(token, now).and_then(|claims| Ok((self.live(&claims)?, claims)));
-        if let Err(rejected) = &result {
-            count(&self.ground.metrics.token_rejections, "reason", rejected.reason);
-        }
+    /// As [`Self::check`], of a token that was just looked up. Nothing may be waited for in between: a key could be
+    /// retired meanwhile.
+    pub(crate) fn check_recalled(&self, token: &str, recalled: Recalled, now: Millis) -> Result<Principal, Rejected> {
+        let result = self.genuine(token, recalled, now).and_then(|claims| self.live(&claims));
+        self.counted(&result);
         result
     }
 
-    /// Whether the signature of `token` is remembered, so that looking at it costs next to nothing.
-    pub(crate) fn remembers(&self, token: &str) -> bool {
-        token.len() <= bartizan_core::token::MAX_TOKEN && self.verified.find(&VerifiedTokens::digest(token)).is_some()
+    /// As [`Self::check`], with what the token itself says.
+    pub(crate) fn inspect(&self, token: &str, now: Millis) -> Result<(Principal, Arc<Claims>), Rejected> {
+        let result = self.genuine(token, self.recall(token), now).and_then(|claims| Ok((self.live(&claims)?, claims)));
+        self.counted(&result);
+        result
+    }
+
+    fn counted<T>(&self, result: &Result<T, Rejected>) {
+        if let Err(rejected) = result {
+            count(&self.ground.metrics.token_rejections, "reason", rejected.reason);
+        }
+    }
+
+    /// What is remembered of a token. A few hundred nanoseconds.
+    pub(crate) fn recall(&self, token: &str) -> Recalled {
+        // A token too large to be ours is not worth a digest.
+        if token.len() > bartizan_core::token::MAX_TOKEN {
+            return Recalled { digest: None, claims: None };
+        }
+        let digest = VerifiedTokens::digest(token);
+        Recalled { claims: self.verified.find(&digest), digest: Some(digest) }
     }
 
     /// Forgets every remembered signature: a key was retired, removed or distrusted.
@@ -76,13 +108,9 @@ impl Authenticator {
         self.verified.len()
     }
 
-    fn genuine(&self, token: &str, now: Millis) -> Result<Arc<Claims>, Rejected> {
-        // A token too large to be ours is not worth a digest.
-        if token.len() > bartizan_core::token::MAX_TOKEN {
-            return Err(Rejection::TooLarge.into());
-        }
-        let digest = VerifiedTokens::digest(token);
-        if let Some(claims) = self.verified.find(&digest) {
+    fn genuine(&self, token: &str, recalled: Recalled, now: Millis) -> Result<Arc<Claims>, Rejected> {
+        let Some(digest) = recalled.digest else { return Err(Rejection::TooLarge.into()) };
+        if let Some(claims) = recalled.claims {
             self.signing.check_time(&claims, now)?;
             return Ok(claims);
         }

@@ -26,7 +26,7 @@ use bartizan_core::time::Millis;
 use bartizan_store::shared::{SharedState, Want};
 use http::{HeaderMap, Method, Uri, header};
 
-use super::authenticate::Authenticator;
+use super::authenticate::{Authenticator, Recalled};
 use super::credential::Credential;
 use crate::api::{Access, Csrf, Row};
 use crate::following::Following;
@@ -229,19 +229,26 @@ impl Decider {
     ) -> Result<Option<Principal>, Box<No>> {
         let (began, ip) = (Instant::now(), address(facts));
         self.unblocked(ip)?;
-        if let Ok(Credential::Bearer(token)) = Credential::of(facts.headers)
-            && matches!(row.access, Access::Requires { .. })
-            && !self.authenticator.remembers(token)
-        {
+        let following = self.ground.following.as_ref();
+        let mut recalled = None;
+        if matches!(row.access, Access::Requires { .. }) {
+            self.ground.fresh().await.map_err(No::at(Check::Credential))?;
+            if let Ok(Credential::Bearer(token)) = Credential::of(facts.headers) {
+                recalled = Some(self.authenticator.recall(token));
+            }
+        }
+        if recalled.as_ref().is_some_and(|recalled| !recalled.verified()) {
             let ruling = self.limits.charge_address(ip, now);
             if let Some(refusal) = ruling.refusal() {
                 self.limits.describe(&ruling, None, headers);
                 return Err(No::at(Check::AddressLimits)(refusal));
             }
         }
-        let following = self.ground.following.as_ref();
         let before = following.map_or(0, Following::applied);
-        let identified = self.identify_and_note(facts, row, now).await;
+        let identified = self.identify(facts, row, recalled, now);
+        if identified.as_ref().is_err_and(|no| no.forged) {
+            self.limits.suspect(ip, now).await;
+        }
         let who = identified.as_ref().ok().and_then(|found| found.as_ref().map(|(who, ..)| who));
         let strict = who.is_some() && following.is_some_and(Following::strict);
         let want = if strict { Want::DecisionAndSequence } else { Want::Decision };
@@ -255,7 +262,7 @@ impl Decider {
         let Some((who, action, roles)) = identified? else { return Ok(None) };
         if strict && self.ground.heed(sequence, before, began).await.map_err(No::at(Check::Credential))? {
             // More was ended than was known when the credential was looked at.
-            self.identify(facts, row, now)?;
+            self.identify(facts, row, None, now)?;
         }
         self.permit(who, action, roles).map(Some)
     }
@@ -283,22 +290,33 @@ impl Decider {
         if matches!(row.access, Access::Requires { .. }) {
             self.ground.fresh().await.map_err(No::at(Check::Credential))?;
         }
-        let identified = self.identify(facts, row, now);
+        let identified = self.identify(facts, row, None, now);
         if identified.as_ref().is_err_and(|no| no.forged) {
             self.limits.suspect(address(facts), now).await;
         }
         identified
     }
 
-    /// The principal behind the credential, and the action he must be allowed; nobody on a public route.
-    fn identify(&self, facts: &RequestFacts<'_>, row: &Row, now: Millis) -> Result<Option<Identified>, Box<No>> {
+    /// The principal behind the credential, and the action he must be allowed; nobody on a public route. `recalled` is
+    /// what was looked up of the token, if it was.
+    fn identify(
+        &self,
+        facts: &RequestFacts<'_>,
+        row: &Row,
+        recalled: Option<Recalled>,
+        now: Millis,
+    ) -> Result<Option<Identified>, Box<No>> {
         let credential = Credential::of(facts.headers).map_err(No::at(Check::CredentialForm))?;
         self.same_site(facts, row, &credential).map_err(No::at(Check::Origin))?;
         let Access::Requires { action, roles } = row.access else { return Ok(None) };
         let Credential::Bearer(token) = credential else {
             return Err(No::at(Check::Credential)(Code::CredentialMissing.into()));
         };
-        let who = self.authenticator.check(token, now).map_err(|rejected| {
+        let checked = match recalled {
+            Some(recalled) => self.authenticator.check_recalled(token, recalled, now),
+            None => self.authenticator.check(token, now),
+        };
+        let who = checked.map_err(|rejected| {
             let reason = Reason { check: Check::Credential, word: rejected.reason };
             Box::new(No { reason, refusal: rejected.code.into(), record: None, forged: rejected.is_forged() })
         })?;

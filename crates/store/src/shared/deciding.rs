@@ -16,6 +16,10 @@ impl Inner {
             self.settle_keys(request).await;
         }
         self.lease(request);
+        if request.want == Want::DecisionAndSequence && request.paid() {
+            let sequence = self.latest_sequence(request.mono).await;
+            return Ok(Ruled { sequence, ..ruled(Admission::Admitted, Decided::Node) });
+        }
         let parts = request.plan(self.link.is_cluster());
         if parts.is_empty() {
             return Ok(ruled(Admission::Admitted, Decided::Node));
@@ -28,6 +32,22 @@ impl Inner {
         // The caller's clock may be a test's, so the time that passed is added to it.
         let received = request.mono + sent.elapsed();
         self.weigh(request, &parts, answers, received).await
+    }
+
+    /// The revocation sequence by a read that began when it was asked for, or later: one for all who wait meanwhile.
+    async fn latest_sequence(&self, asked: Instant) -> Option<Sequence> {
+        let mut last = self.latest.lock().await;
+        if let Some((began, read)) = *last
+            && began >= asked
+        {
+            return read;
+        }
+        let began = Instant::now();
+        let no: &[Vec<u8>] = &[];
+        let answer = self.eval(&scripts::PEEK, &[self.names.sequence()], no).await;
+        let read = answer.and_then(|answer| scripts::held(&answer)).ok().flatten().map(|held| self.sequence(held));
+        *last = Some((began, read));
+        read
     }
 
     /// A refusal that needs no asking, counted towards the next ban.

@@ -109,7 +109,8 @@ pub struct Group<'a> {
 pub enum Want {
     /// Whether it is admitted.
     Decision,
-    /// That, and the revocation sequence as it is now: always a round trip, unless it is refused without one.
+    /// That, and the revocation sequence as it is now: always a round trip, unless it is refused without one. Where leases
+    /// pay, requests that wait at the same time share one, which begins after the last of them was asked.
     DecisionAndSequence,
 }
 
@@ -261,6 +262,8 @@ struct Inner {
     /// The store's milliseconds less those since `start`.
     clock: AtomicI64,
     sequence: AtomicU64,
+    /// When the last read of the sequence alone began, and what it said.
+    latest: tokio::sync::Mutex<Option<(Instant, Option<Sequence>)>>,
     /// Keys with units owed: a hint for the fast way.
     owing: AtomicUsize,
     live: AtomicU32,
@@ -284,6 +287,7 @@ impl SharedState {
             start: Instant::now(),
             clock: AtomicI64::new(UNKNOWN),
             sequence: AtomicU64::new(0),
+            latest: tokio::sync::Mutex::new(None),
             owing: AtomicUsize::new(0),
             live: AtomicU32::new(0),
             tended: Mutex::default(),

@@ -94,6 +94,11 @@ impl Request {
         never
     }
 
+    /// Whether leases pay for all of it.
+    pub(super) fn paid(&self) -> bool {
+        !self.lines.is_empty() && self.lines.iter().all(|line| line.leased == Leased::Yes)
+    }
+
     /// Writes the decisions back to whoever asked, group by group.
     pub(super) fn write_back<'a>(&self, asks: impl Iterator<Item = &'a mut Ask>) {
         for (ask, line) in asks.zip(&self.lines) {

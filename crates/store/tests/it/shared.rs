@@ -474,6 +474,38 @@ async fn the_sequence_only_rises_comes_with_each_decision_and_tells_when_the_sto
     assert_eq!(other.sequence_seen(), 9_007_199_254_740_991);
 }
 
+/// Under a lease nobody asks for the limits, so the sequence is asked for alone: by one for all who wait, and never one
+/// that was read before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_a_lease_the_sequence_is_that_of_now_and_one_read_serves_all_who_wait() {
+    let server = RedisServer::start().await;
+    let state = node_with(&server.url(), PATIENT, SharedOptions { leases: true, ..options(1) }).await;
+    let other = node(&server.url(), 2).await;
+    let quota = quota(1_000_000, Duration::from_secs(1), 1_000_000);
+    let mut raised = 0;
+    other.raise_sequence(1).await.unwrap();
+    for round in 0..20u64 {
+        storm(std::slice::from_ref(&state), 400, 7, quota).await;
+        raised = 10 + round;
+        other.raise_sequence(raised).await.unwrap();
+        let asking = (0..50).map(|_| ruled(&state, 7, quota, Want::DecisionAndSequence));
+        for ruled in futures_util::future::join_all(asking).await {
+            let ruled = ruled.unwrap();
+            assert_eq!((ruled.admission, ruled.sequence.unwrap().number), (Admission::Admitted, raised));
+        }
+    }
+    assert_eq!(state.sequence_seen(), raised);
+    let before = state.counts();
+    storm(std::slice::from_ref(&state), 400, 7, quota).await;
+    let asking = (0..500).map(|_| ruled(&state, 7, quota, Want::DecisionAndSequence));
+    futures_util::future::join_all(asking).await;
+    let asked = state.counts().round_trips - before.round_trips;
+    assert!(asked < 200, "{asked} round trips for 500 requests and 400 before them");
+    // A store that is gone says nothing, and nothing older is said in its place.
+    drop(server);
+    assert_eq!(ruled(&state, 7, quota, Want::DecisionAndSequence).await.unwrap().sequence, None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_takes_all_or_nothing_and_never_more_than_the_limit() {
     let cluster = ClusterSet::start(3, 0).await;
