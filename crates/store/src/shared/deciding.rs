@@ -36,18 +36,12 @@ impl Inner {
 
     /// The revocation sequence by a read that began when it was asked for, or later: one for all who wait meanwhile.
     async fn latest_sequence(&self, asked: Instant) -> Option<Sequence> {
-        let mut last = self.latest.lock().await;
-        if let Some((began, read)) = *last
-            && began >= asked
-        {
-            return read;
-        }
-        let began = Instant::now();
-        let no: &[Vec<u8>] = &[];
-        let answer = self.eval(&scripts::PEEK, &[self.names.sequence()], no).await;
-        let read = answer.and_then(|answer| scripts::held(&answer)).ok().flatten().map(|held| self.sequence(held));
-        *last = Some((began, read));
-        read
+        let read = async || {
+            let no: &[Vec<u8>] = &[];
+            let answer = self.eval(&scripts::PEEK, &[self.names.sequence()], no).await;
+            answer.and_then(|answer| scripts::held(&answer)).ok().flatten().map(|held| self.sequence(held))
+        };
+        self.latest.get(asked, read).await
     }
 
     /// A refusal that needs no asking, counted towards the next ban.

@@ -33,6 +33,7 @@
 mod deciding;
 #[cfg(test)]
 mod differential;
+mod latest;
 mod lease;
 pub mod link;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use bartizan_core::limit::{self, Key, KeyMaker, Quota, Tat, Verdict};
 use bartizan_core::time::Millis;
 use futures_util::future::join_all;
 
+use self::latest::Latest;
 use self::lease::Lease;
 use self::link::{Link, LinkState, Script, Unavailable};
 use self::node::{Ban, Believe, Denial, Node, Owed};
@@ -262,8 +264,8 @@ struct Inner {
     /// The store's milliseconds less those since `start`.
     clock: AtomicI64,
     sequence: AtomicU64,
-    /// When the last read of the sequence alone began, and what it said.
-    latest: tokio::sync::Mutex<Option<(Instant, Option<Sequence>)>>,
+    /// Reads of the sequence alone.
+    latest: Latest<Option<Sequence>>,
     /// Keys with units owed: a hint for the fast way.
     owing: AtomicUsize,
     live: AtomicU32,
@@ -287,7 +289,7 @@ impl SharedState {
             start: Instant::now(),
             clock: AtomicI64::new(UNKNOWN),
             sequence: AtomicU64::new(0),
-            latest: tokio::sync::Mutex::new(None),
+            latest: Latest::new(),
             owing: AtomicUsize::new(0),
             live: AtomicU32::new(0),
             tended: Mutex::default(),
