@@ -48,6 +48,8 @@ impl<T: Copy> Latest<T> {
             done.await;
         }
         let mut turn = Turn { latest: self, read: None };
+        // Whoever is ready to ask does so first: the read is theirs too.
+        tokio::task::yield_now().await;
         let began = Instant::now();
         let said = read().await;
         turn.read = Some((began, said));
