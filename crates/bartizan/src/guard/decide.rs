@@ -288,10 +288,8 @@ impl Decider {
         row: &Row,
         now: Millis,
     ) -> Result<Option<Identified>, Box<No>> {
-        if matches!(row.access, Access::Requires { .. }) {
-            if !self.ground.is_fresh() {
-                Box::pin(self.ground.fresh()).await.map_err(No::at(Check::Credential))?;
-            }
+        if matches!(row.access, Access::Requires { .. }) && !self.ground.is_fresh() {
+            Box::pin(self.ground.fresh()).await.map_err(No::at(Check::Credential))?;
         }
         let identified = self.identify(facts, row, None, now);
         if identified.as_ref().is_err_and(|no| no.forged) {
