@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bartizan_core::limit::{Key, Quota, Tat};
 use bartizan_core::time::Millis;
+use foldhash::quality::RandomState;
 
 use super::lease::Lease;
 
@@ -42,7 +43,7 @@ pub(super) struct Ban {
 /// How busy a key is on this node.
 #[derive(Clone, Copy, Debug, Default)]
 struct Heat {
-    window: u128,
+    window: u64,
     count: u32,
     rate: u32,
 }
@@ -75,7 +76,8 @@ pub(super) struct Known {
 impl Known {
     /// Counts a request; the requests a second of late, when the key is hot.
     pub(super) fn touch(&mut self, cost: u32, since_start: Duration) -> Option<u32> {
-        let window = since_start.as_millis() / WINDOW.as_millis();
+        // Narrow on purpose: a division of 128 bits is dear. It wraps after centuries.
+        let window = (since_start.as_millis() as u64) / (WINDOW.as_millis() as u64);
         let heat = &mut self.heat;
         if window != heat.window {
             let per_second = heat.count.saturating_mul(10);
@@ -131,7 +133,9 @@ pub(super) enum Believe {
 
 /// All keys.
 pub(super) struct Node {
-    shards: Box<[Mutex<HashMap<Key, Known>>]>,
+    /// A request looks up eight, which with the standard hash would cost as much as the rest of the decision. What strangers
+    /// choose of a key (an IPv6 network) is spread by random numbers of this process.
+    shards: Box<[Mutex<HashMap<Key, Known, RandomState>>]>,
     cap: usize,
 }
 
@@ -175,7 +179,7 @@ impl Node {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, Known>>> {
+    fn shard(&self, key: Key) -> Option<&Mutex<HashMap<Key, Known, RandomState>>> {
         // Addresses and ids differ in other bits than hashes do.
         let mixed = (key.0 ^ (key.0 >> 64)) as u64;
         self.shards.get((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SHARDS)
