@@ -19,7 +19,7 @@ use bartizan_keys::{FileKeyring, KeyProvider, read_secret};
 use bartizan_store::shared::link::{Address, Link, LinkOptions};
 use bartizan_store::shared::{SharedOptions, SharedState};
 use bartizan_store::state::{BanPolicy, EmbeddedState, Restored};
-use bartizan_store::{Db, DbOptions, InForce, PlatformScope, login_failures, meta};
+use bartizan_store::{Db, DbOptions, PlatformScope, login_failures, meta};
 use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
@@ -464,7 +464,7 @@ async fn open_shared(
         prefix: state.prefix.clone(),
         ..SharedOptions::new(node, bans)
     };
-    let shared = SharedState::new(link, KeyMaker::new(&secret), options);
+    let shared = SharedState::new(link, KeyMaker::new(&secret), options).map_err(StartError::new)?;
     shared.tend(now, Instant::now()).await;
     Ok(Some(shared))
 }
@@ -477,13 +477,13 @@ async fn load_effects(
     now: Millis,
 ) -> Result<Option<Following>, StartError> {
     let began = Instant::now();
-    let InForce { highest, effects } = db.load_effects(now).await.map_err(StartError::new)?;
-    for (effect, until) in effects {
-        state.apply(effect, until);
+    let loaded = db.load_effects(now).await.map_err(StartError::new)?;
+    for (effect, until) in &loaded.effects {
+        state.apply(*effect, *until);
     }
     let strict = settings.state.revocation == settings::Revocation::Strict;
     // A file is locked by its one process.
-    Ok(db.path().is_none().then(|| Following::new(settings.state.revocation_bound, strict, highest, began)))
+    Ok(db.path().is_none().then(|| Following::new(settings.state.revocation_bound, strict, &loaded, began)))
 }
 
 fn hashing_pool(password: &settings::Password, keyring: &dyn KeyProvider) -> Result<HashingPool, StartError> {

@@ -11,19 +11,28 @@
 //!
 //! - A read's age counts from its beginning: what is committed during a read may be missing in it.
 //! - Only reads move the number on. An own commit does not: a lower one of another node may not have been read yet.
-//! - A number from another store, or from one that lost its data, says nothing: then the database is read once, by a read
-//!   that began after the request.
-//! - Who cannot raise the number waits out the bound, after his commit and before his 2xx.
+//! - A number is believed only in the life of the store that the database announced last. Whoever meets another life
+//!   announces it, in the same order of commits as the revocations. Until a node has read that, each of its requests
+//!   reads the database once, by a read that began after the request.
+//! - A raise counts only in the life announced last before the revocation, and when all nodes have had time to hear of it.
+//!   Else the answer waits out the bound, after its commit and before its 2xx.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex as Sync, PoisonError};
+use std::sync::{Mutex as Sync, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bartizan_core::audit::EventKind;
 use bartizan_core::error::{Code, Refusal};
-use bartizan_store::shared::{Sequence, Source};
+use bartizan_core::store_life::StoreLife;
+use bartizan_store::InForce;
+use bartizan_store::shared::Sequence;
 use tokio::sync::Mutex;
 
+use self::lives::Lives;
 use crate::ground::Ground;
+use crate::guard::Grant;
+
+mod lives;
 
 /// How often the database is read: the usual delay of a revocation made elsewhere is half of it.
 pub(crate) const PERIOD: Duration = Duration::from_millis(200);
@@ -34,6 +43,9 @@ const OVERLAP: Duration = Duration::from_secs(20 * 60);
 
 /// How much longer than the bound somebody waits who could not raise the number: clocks do not run equally fast.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// How often a node announces a life of the store at most: nodes that disagree about the store must not write all the time.
+const ANNOUNCED: Duration = Duration::from_secs(5);
 
 /// How far this node has read.
 #[derive(Debug)]
@@ -46,21 +58,34 @@ pub(crate) struct Following {
     fresh: AtomicU64,
     /// Held during a read. Whoever waited for it takes over its outcome if it began late enough.
     last: Mutex<Option<(Instant, bool)>>,
-    /// The store whose number is believed.
-    source: Sync<Option<Source>>,
+    lives: Sync<Lives>,
+    /// Held while a life of the store is announced; when this node last did.
+    announcing: Mutex<Option<Instant>>,
+}
+
+/// What a request may build on: taken before its credential is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copied {
+    /// Effects up to this number are in force here.
+    applied: i64,
+    /// The life of the store announced last among them.
+    life: Option<StoreLife>,
 }
 
 impl Following {
-    /// From the number up to which everything was loaded, by a read that began at `began`.
-    pub(crate) fn new(bound: Duration, strict: bool, highest: i64, began: Instant) -> Self {
+    /// From what was loaded by a read that began at `began`.
+    pub(crate) fn new(bound: Duration, strict: bool, loaded: &InForce, began: Instant) -> Self {
+        let mut lives = Lives::default();
+        lives.hear(&loaded.lives, Instant::now());
         Self {
             bound,
             strict,
             start: began,
-            applied: AtomicI64::new(highest),
+            applied: AtomicI64::new(loaded.highest),
             fresh: AtomicU64::new(0),
             last: Mutex::new(None),
-            source: Sync::new(None),
+            lives: Sync::new(lives),
+            announcing: Mutex::new(None),
         }
     }
 
@@ -84,12 +109,29 @@ impl Following {
         self.bound
     }
 
-    fn trusts(&self, source: Source) -> bool {
-        *self.source.lock().unwrap_or_else(PoisonError::into_inner) == Some(source)
+    /// What a request may build on whose copy is fresh. The life is read first, and made known last: so the number is never
+    /// below that of its announcement, or a revocation before the announcement could be missed.
+    pub(crate) fn copied(&self) -> Copied {
+        let life = self.lives().last();
+        Copied { applied: self.applied(), life }
     }
 
-    fn trust(&self, source: Source) {
-        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    fn lives(&self) -> MutexGuard<'_, Lives> {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what a read brought that began at `began` known, when its effects are in force.
+    fn advance(&self, after: i64, found: &InForce, began: Instant) {
+        self.applied.store(found.highest, Ordering::Release);
+        {
+            let mut lives = self.lives();
+            if found.highest < after {
+                lives.forget();
+            }
+            lives.hear(&found.lives, Instant::now());
+        }
+        let fresh = began.saturating_duration_since(self.start).as_micros();
+        self.fresh.store(u64::try_from(fresh).unwrap_or(u64::MAX), Ordering::Release);
     }
 }
 
@@ -111,28 +153,48 @@ impl Ground {
         self.following.as_ref().is_none_or(|following| following.age() < following.bound)
     }
 
-    /// Takes what a strict request was told into account. `before` is [`Following::applied`] from before its credential
-    /// was looked at; `began` is when the request began. Says whether the credential must be looked at again.
+    /// Takes what a strict request was told into account. `copied` is from after its copy was found fresh and before its
+    /// credential was looked at; `began` is when the request began. Says whether the credential must be looked at again.
     ///
     /// # Errors
     /// 503 when the database had to be read and could not.
-    pub(crate) async fn heed(&self, said: Option<Sequence>, before: i64, began: Instant) -> Result<bool, Refusal> {
+    pub(crate) async fn heed(&self, said: Option<Sequence>, copied: Copied, began: Instant) -> Result<bool, Refusal> {
         let Some(following) = &self.following else { return Ok(false) };
-        if let Some(sequence) = said
-            && following.trusts(sequence.source)
-        {
-            if i64::try_from(sequence.number).unwrap_or(i64::MAX) <= before {
-                return Ok(false);
-            }
-            // Any read that gets as far will do.
-            self.read_on(following, began).await?;
-            return Ok(true);
+        let believed = said.filter(|said| copied.life == Some(said.life));
+        if believed.is_some_and(|said| i64::try_from(said.number).unwrap_or(i64::MAX) <= copied.applied) {
+            return Ok(false);
         }
         self.read_on(following, began).await?;
-        if let Some(sequence) = said {
-            following.trust(sequence.source);
+        if believed.is_none() && following.copied().life != said.map(|said| said.life) {
+            let ground = self.clone();
+            tokio::spawn(async move { ground.meet().await });
         }
         Ok(true)
+    }
+
+    /// Asks the store in which life it is, and announces that if it is news.
+    pub(crate) async fn meet(&self) {
+        let (Some(following), Some(shared)) = (&self.following, &self.shared) else { return };
+        let Ok(mut announced) = following.announcing.try_lock() else { return };
+        if !following.strict || announced.is_some_and(|last| last.elapsed() < ANNOUNCED) {
+            return;
+        }
+        // Makes the number where there is none.
+        let known = u64::try_from(following.applied()).unwrap_or(0);
+        let Ok(Sequence { life, .. }) = shared.raise_sequence(known).await else { return };
+        if following.copied().life == Some(life) {
+            return;
+        }
+        *announced = Some(Instant::now());
+        let told = self.record(&Grant::system("shared-state", &self.node), EventKind::StateLifeBegan { life }).await;
+        match told {
+            Ok(()) => tracing::warn!(
+                %life,
+                "the shared state is another one than before (started anew, failed over, or emptied): until every node knows, \
+                 requests read the database, and what ends a session waits out the bound"
+            ),
+            Err(cause) => tracing::error!(%cause, "a new life of the shared state cannot be announced in the database"),
+        }
     }
 
     /// Reads on once; in the background, for ever.
@@ -179,12 +241,10 @@ impl Ground {
                 return Err(away());
             }
         };
-        for (effect, until) in found.effects {
-            self.state.apply(effect, until);
+        for (effect, until) in &found.effects {
+            self.state.apply(*effect, *until);
         }
-        following.applied.store(found.highest, Ordering::Release);
-        let fresh = began.saturating_duration_since(following.start).as_micros();
-        following.fresh.store(u64::try_from(fresh).unwrap_or(u64::MAX), Ordering::Release);
+        following.advance(after, &found, began);
         *last = Some((began, true));
         Ok(())
     }
@@ -196,10 +256,15 @@ impl Ground {
         if !following.strict {
             return;
         }
-        let raised = match &self.shared {
-            Some(shared) => shared.raise_sequence(u64::try_from(seq).unwrap_or(0)).await.is_ok(),
-            None => false,
+        let raise = async {
+            let shared = self.shared.as_ref()?;
+            shared.raise_sequence(u64::try_from(seq).unwrap_or(0)).await.ok()
         };
+        // All lives announced before `seq` are known after a read that began after the commit.
+        let (raised, read) = tokio::join!(raise, self.read_on(following, kept));
+        let (wait, now) = (following.bound + MARGIN, Instant::now());
+        let counts = |told: Sequence| read.is_ok() && following.lives().settled(told.life, seq, wait, now);
+        let raised = raised.is_some_and(counts);
         if !raised {
             self.metrics.announcements_waited.inc();
             tokio::time::sleep_until((kept + following.bound + MARGIN).into()).await;

@@ -56,6 +56,7 @@ pub(crate) fn start(ground: Ground, blocked: Arc<ArcSwap<BlockList>>, keys: Keys
                 loop {
                     tick.tick().await;
                     shared.tend(tended.now(), Instant::now()).await;
+                    tended.meet().await;
                 }
             });
         }

@@ -17,5 +17,6 @@ pub mod net;
 pub mod password;
 pub mod principal;
 pub mod secret;
+pub mod store_life;
 pub mod time;
 pub mod token;

@@ -71,10 +71,11 @@ impl Bench {
         Some(Self { runtime, server, link, quota: Quota::new(600_000, Duration::from_secs(60), 100_000).ok()? })
     }
 
+    #[allow(clippy::unwrap_used)]
     fn state(&self, leases: bool) -> SharedState {
         let bans = BanPolicy::new(20, Duration::from_secs(60)).unwrap_or(BanPolicy::never());
         let options = SharedOptions { leases, ..SharedOptions::new("bench", bans) };
-        let state = SharedState::new(self.link.clone(), KeyMaker::new(&Secret::new([1; 32])), options);
+        let state = SharedState::new(self.link.clone(), KeyMaker::new(&Secret::new([1; 32])), options).unwrap();
         self.runtime.block_on(async {
             let _ = state.raise_sequence(1).await;
             state.tend(NOW, Instant::now()).await;

@@ -245,7 +245,7 @@ impl Decider {
                 return Err(No::at(Check::AddressLimits)(refusal));
             }
         }
-        let before = following.map_or(0, Following::applied);
+        let copied = following.map(Following::copied);
         let identified = self.identify(facts, row, recalled, now);
         if identified.as_ref().is_err_and(|no| no.forged) {
             self.limits.suspect(ip, now).await;
@@ -261,7 +261,9 @@ impl Decider {
             return Err(No::at(check)(refusal));
         }
         let Some((who, action, roles)) = identified? else { return Ok(None) };
-        if strict && self.ground.heed(sequence, before, began).await.map_err(No::at(Check::Credential))? {
+        if let Some(copied) = copied.filter(|_| strict)
+            && self.ground.heed(sequence, copied, began).await.map_err(No::at(Check::Credential))?
+        {
             // More was ended than was known when the credential was looked at.
             self.identify(facts, row, None, now)?;
         }

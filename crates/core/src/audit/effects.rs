@@ -3,6 +3,7 @@
 use super::event::EventKind;
 use crate::id::{SessionId, TenantId, TokenId, UserId};
 use crate::principal::Tier;
+use crate::store_life::StoreLife;
 use crate::time::Millis;
 
 /// A change of what is hot: carried to every node after the event is durable, at least once, in order.
@@ -20,6 +21,8 @@ pub enum Effect {
     RaiseTenantEpoch(TenantId, u64),
     /// From now on this tenant has this tier, whatever older tokens say.
     SetTier(TenantId, Tier),
+    /// From now on the number in the shared store is believed in this life of it, and in no other.
+    BelieveStore(StoreLife),
 }
 
 /// The effects of an event: a pure function of it, without a catch-all, so that a new event must answer the question.
@@ -36,6 +39,7 @@ pub fn effects(kind: &EventKind) -> Vec<Effect> {
         | EventKind::SessionRevoked { session, .. }
         | EventKind::RefreshReused { session, .. } => vec![Effect::EndSession(*session)],
         EventKind::TokenRevoked { token, expires } => vec![Effect::EndToken(*token, *expires)],
+        EventKind::StateLifeBegan { life } => vec![Effect::BelieveStore(*life)],
         EventKind::ServerStarted
         | EventKind::ServerStopped
         | EventKind::ConfigReloaded

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::application::AppRecord;
 use crate::id::{BlockId, EventId, RequestId, SessionId, TenantId, TokenId, UserId};
 use crate::principal::{Role, Tier};
+use crate::store_life::StoreLife;
 use crate::time::Millis;
 
 /// Who did it.
@@ -90,6 +91,11 @@ pub enum EventKind {
         ended: u64,
         /// Keys that signed access tokens, none of which is believed any more.
         distrusted: usize,
+    },
+    /// The shared state was met in another life: another primary, a restart, or lost data.
+    StateLifeBegan {
+        /// The life.
+        life: StoreLife,
     },
     /// A key that signs access tokens was created.
     SigningKeyCreated {
@@ -280,6 +286,7 @@ impl EventKind {
             EventKind::ServerStopped => "server.stopped",
             EventKind::ConfigReloaded => "config.reloaded",
             EventKind::ClockAccepted { .. } => "clock.accepted",
+            EventKind::StateLifeBegan { .. } => "state.life_began",
             EventKind::SigningKeyCreated { .. } => "signing_key.created",
             EventKind::SigningKeyRotated { .. } => "signing_key.rotated",
             EventKind::SigningKeyRemoved { .. } => "signing_key.removed",
@@ -317,6 +324,7 @@ impl EventKind {
         "server.stopped",
         "config.reloaded",
         "clock.accepted",
+        "state.life_began",
         "signing_key.created",
         "signing_key.rotated",
         "signing_key.removed",
@@ -385,6 +393,7 @@ impl EventKind {
             | EventKind::ServerStopped
             | EventKind::ConfigReloaded
             | EventKind::ClockAccepted { .. }
+            | EventKind::StateLifeBegan { .. }
             | EventKind::TenantUpdated { .. }
             | EventKind::AccessDenied { .. }
             | EventKind::AuditRead { .. } => Vec::new(),
@@ -397,6 +406,7 @@ impl EventKind {
             EventKind::ClockAccepted { ahead, ended, distrusted } => {
                 json!({ "ahead_seconds": ahead, "ended_sessions": ended, "distrusted_keys": distrusted })
             }
+            EventKind::StateLifeBegan { life } => json!({ "life": life.to_string() }),
             EventKind::TenantUpdated { fields } | EventKind::UserUpdated { fields, .. } => json!({ "fields": fields }),
             EventKind::TenantTierChanged { from, to, .. } => json!({ "from": from, "to": to }),
             EventKind::UserCreated { role, .. } => json!({ "role": role }),

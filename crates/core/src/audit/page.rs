@@ -4,6 +4,7 @@ use super::effects::{Effect, effects};
 use super::event::EventKind;
 use crate::id::{BlockId, SessionId, TenantId, TokenId, UserId};
 use crate::principal::{Role, Tier};
+use crate::store_life::StoreLife;
 use crate::time::Millis;
 
 const TENANT: TenantId = TenantId::from_u128(1);
@@ -19,7 +20,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         EventKind::ServerStarted => EventKind::ServerStopped,
         EventKind::ServerStopped => EventKind::ConfigReloaded,
         EventKind::ConfigReloaded => EventKind::ClockAccepted { ahead: 1, ended: 2, distrusted: 3 },
-        EventKind::ClockAccepted { .. } => EventKind::SigningKeyCreated { kid: "kid".into() },
+        EventKind::ClockAccepted { .. } => EventKind::StateLifeBegan { life: StoreLife { process: [1; 20], birth: 1 } },
+        EventKind::StateLifeBegan { .. } => EventKind::SigningKeyCreated { kid: "kid".into() },
         EventKind::SigningKeyCreated { .. } => {
             EventKind::SigningKeyRotated { kid: "kid".into(), retired: "kid".into() }
         }
@@ -98,6 +100,7 @@ fn in_force(kind: &EventKind) -> String {
             (Effect::RaiseUserEpoch(..), _) => "all access tokens of the user end",
             (Effect::RaiseTenantEpoch(..), _) => "all access tokens of the tenant end",
             (Effect::SetTier(..), _) => "the tenant's tier",
+            (Effect::BelieveStore(_), _) => "which store's number nodes believe",
         })
         .map(str::to_owned)
         .collect();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bartizan_testkit::{Client, Fleet, Session, until};
+use bartizan_testkit::{Client, Fleet, RedisServer, Session, until};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -121,6 +121,57 @@ async fn a_strict_node_believes_no_number_of_a_redis_that_lost_it() {
         }
         drop(on(&fleet, 1, &session).get("/v1/whoami").await.problem(401));
     }
+}
+
+/// Two primaries, each node on one of them, and one that forgets an acknowledged number on a connection that stays: no
+/// number is believed that does not come from where the other one raised it.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_a_logout_is_one_at_once_even_while_nodes_disagree_about_redis() {
+    let mut fleet = fleet().strict().start(2).await;
+    let other = RedisServer::start().await;
+    let before = fleet.redis().port().to_string();
+    fleet.redis().cli(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
+    let copy = async || {
+        other.cli(&["REPLICAOF", "127.0.0.1", &before]).await;
+        until("the copy is in step", || async { other.info("master_link_status").await == "up" }).await;
+        other.cli(&["REPLICAOF", "NO", "ONE"]).await;
+    };
+    let logout = async |here: usize, there: usize| {
+        let session = login(&fleet, here).await;
+        drop(on(&fleet, there, &session).get("/v1/whoami").await.expect(200));
+        let began = Instant::now();
+        let answered = log_out(&fleet, here, &session).await;
+        drop(on(&fleet, there, &session).get("/v1/whoami").await.problem(401));
+        answered - began < BOUND
+    };
+    logout(0, 1).await;
+    copy().await;
+    let door = fleet.nodes[1].state.as_ref().unwrap();
+    door.lead_to(other.port());
+    let up = async |up: f64| {
+        until("the node sees it", || async { fleet.on(1).metric("bartizan_state_up").await == Some(up) }).await;
+    };
+    door.cut();
+    up(0.0).await;
+    door.pass();
+    up(1.0).await;
+    assert!(other.info("connected_clients").await.parse::<u32>().unwrap() > 1);
+    for _ in 0..2 {
+        // Each has a time in which its own store is the one that counts, and its answers do not wait.
+        let (mut quick, deadline) = ([0; 2], Instant::now() + Duration::from_secs(60));
+        for round in 0.. {
+            let here = round % 2;
+            quick[here] += u32::from(logout(here, 1 - here).await);
+            if quick.iter().all(|quick| *quick >= 2) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "one waits all the time: {quick:?}");
+        }
+        // It goes back to what the first one has, under the node's feet.
+        copy().await;
+    }
+    let began = fleet.sql("SELECT count(*) FROM audit WHERE action = 'state.life_began'");
+    assert!(began.trim().parse::<u32>().unwrap() >= 2, "{began}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bartizan_core::audit::Effect;
+use bartizan_core::store_life::StoreLife;
 use bartizan_core::time::Millis;
 
 use super::Db;
@@ -26,6 +27,8 @@ pub struct InForce {
     pub highest: i64,
     /// The effects, each until when it must be remembered. In order.
     pub effects: Vec<(Effect, Millis)>,
+    /// The lives of the shared store among them, each with its number. In order.
+    pub lives: Vec<(i64, StoreLife)>,
 }
 
 /// How many rows [`Db::prune`] removed.

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use bartizan_core::audit::{AuditEvent, Effect, effects};
 use bartizan_core::id::EventId;
+use bartizan_core::store_life::StoreLife;
 use bartizan_core::time::Millis;
 
 use crate::db::{Conn, EFFECT_LIFE, InForce, Tx};
@@ -46,7 +47,15 @@ statements! {
     // do, because it also counts effects whose change is not kept yet.
     global @quiet PRUNE = "DELETE FROM effects WHERE seq IN (SELECT seq FROM effects WHERE until <= $1 \
         AND seq < (SELECT MAX(seq) FROM effects) LIMIT $2)";
+    // Some stay that are over, so that none goes of which a follower within its bound has not heard.
+    global @quiet PRUNE_LIVES = "DELETE FROM effects WHERE seq IN (SELECT seq FROM effects WHERE until = $1 \
+        AND seq < (SELECT MAX(seq) FROM effects) ORDER BY seq DESC LIMIT $2 OFFSET $3)";
 }
+
+/// Until when a life of the shared store matters: until another begins, for which there is no time.
+const FOR_EVER: Millis = Millis(1 << 52);
+/// Lives that are kept. A node makes at most one known in five seconds, so a thousand are more than any bound.
+const LIVES: u32 = 1000;
 
 /// Effects read in one go.
 const CHUNK: u32 = 4096;
@@ -103,7 +112,12 @@ pub(crate) async fn after(conn: &mut Conn<PlatformScope>, seq: i64, now: Millis)
             break last;
         }
     };
-    Ok(InForce { highest, effects: all.into_iter().map(|(_, effect, until)| (effect, until)).collect() })
+    let life = |(seq, effect, _): &(i64, Effect, Millis)| match effect {
+        Effect::BelieveStore(life) => Some((*seq, *life)),
+        _ => None,
+    };
+    let lives = all.iter().filter_map(life).collect();
+    Ok(InForce { highest, effects: all.into_iter().map(|(_, effect, until)| (effect, until)).collect(), lives })
 }
 
 /// Takes the columns of a part to pieces in step; `None` when they do not match or one is unreadable.
@@ -122,7 +136,7 @@ fn read_part(part: &Part, all: &mut Vec<(i64, Effect, Millis)>) -> Option<()> {
 
 /// Removes effects no live token can feel any more.
 pub(crate) async fn prune(tx: &mut Tx<PlatformScope>, now: Millis, limit: u32) -> Result<u64, StoreError> {
-    tx.run(PRUNE, args![now, limit]).await
+    Ok(tx.run(PRUNE, args![now, limit]).await? + tx.run(PRUNE_LIVES, args![FOR_EVER, limit, LIVES]).await?)
 }
 
 fn spell(effect: Effect, at: Millis) -> (&'static str, String, String, Millis) {
@@ -134,6 +148,7 @@ fn spell(effect: Effect, at: Millis) -> (&'static str, String, String, Millis) {
         Effect::RaiseUserEpoch(user, epoch) => ("user_epoch", user.to_string(), epoch.to_string(), until),
         Effect::RaiseTenantEpoch(tenant, epoch) => ("tenant_epoch", tenant.to_string(), epoch.to_string(), until),
         Effect::SetTier(tenant, tier) => ("tier", tenant.to_string(), tier.to_string(), until),
+        Effect::BelieveStore(life) => ("store_life", hex::encode(life.process), life.birth.to_string(), FOR_EVER),
     }
 }
 
@@ -148,6 +163,11 @@ fn read(kind: &str, subject: &str, value: &str, until: Millis) -> Option<Effect>
         "user_epoch" => Effect::RaiseUserEpoch(parsed(subject)?, parsed(value)?),
         "tenant_epoch" => Effect::RaiseTenantEpoch(parsed(subject)?, parsed(value)?),
         "tier" => Effect::SetTier(parsed(subject)?, parsed(value)?),
+        "store_life" => {
+            let mut process = [0; 20];
+            hex::decode_to_slice(subject, &mut process).ok()?;
+            Effect::BelieveStore(StoreLife { process, birth: parsed(value)? })
+        }
         _ => return None,
     })
 }
@@ -165,6 +185,8 @@ mod tests {
         prop_oneof![
             any::<u128>().prop_map(|id| Effect::EndSession(SessionId::from_u128(id))),
             (any::<u128>(), any::<i64>()).prop_map(|(id, at)| Effect::EndToken(TokenId::from_u128(id), Millis(at))),
+            (any::<[u8; 20]>(), any::<u64>())
+                .prop_map(|(process, birth)| Effect::BelieveStore(StoreLife { process, birth })),
             (any::<u128>(), any::<u64>()).prop_map(|(id, epoch)| Effect::RaiseUserEpoch(UserId::from_u128(id), epoch)),
             (any::<u128>(), any::<u64>())
                 .prop_map(|(id, epoch)| Effect::RaiseTenantEpoch(TenantId::from_u128(id), epoch)),

@@ -38,8 +38,8 @@ impl Inner {
     async fn latest_sequence(&self, asked: Instant) -> Option<Sequence> {
         let read = async || {
             let no: &[Vec<u8>] = &[];
-            let answer = self.eval(&scripts::PEEK, &[self.names.sequence()], no).await;
-            answer.and_then(|answer| scripts::held(&answer)).ok().flatten().map(|held| self.sequence(held))
+            let answer = self.eval(&scripts::SEQUENCE, &[self.names.sequence()], no).await;
+            answer.and_then(|answer| scripts::sequence(&answer)).ok().flatten().inspect(|sequence| self.heard(sequence))
         };
         self.latest.get(asked, read).await
     }
@@ -57,11 +57,9 @@ impl Inner {
         let mut refused = false;
         for line in request.lines.iter_mut().filter(|line| line.group.is_some()) {
             let quota = line.ask.limit.quota;
-            let found =
-                self.known.known(line.ask.key, |known| (known.denied(&quota, request.cost, request.mono), known.seen));
-            let Some((denial, seen)) = found else { continue };
-            line.ask.limit.decision = limit::take(seen, &quota, 0, store).1;
-            if let Some(denial) = denial {
+            let denied = self.known.known(line.ask.key, |known| known.denied(&quota, request.cost, request.mono));
+            if let Some(denial) = denied.flatten() {
+                line.ask.limit.decision = self.as_seen(&line.ask, store);
                 // Rounded up: the client is told a wait that is enough.
                 let wait = denial.free.saturating_duration_since(request.mono) + Duration::from_micros(999);
                 let retry_after = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
@@ -73,10 +71,19 @@ impl Inner {
         if !refused {
             return None;
         }
+        for line in request.lines.iter_mut().filter(|line| line.group.is_some() && !line.ask.limit.violated()) {
+            line.ask.limit.decision = self.as_seen(&line.ask, store);
+        }
         if let Some(who) = request.refused_who() {
             self.known.with(who, |known| known.refusals = known.refusals.saturating_add(1));
         }
         Some(Admission::Limited { retry_after: request.wait() })
+    }
+
+    /// What a limit says of itself, from what was last seen of its bucket.
+    fn as_seen(&self, ask: &Ask, store: Millis) -> limit::Decision {
+        let seen = self.known.known(ask.key, |known| known.seen).flatten();
+        limit::take(seen, &ask.limit.quota, 0, store).1
     }
 
     /// Pays from leases what they can pay, and chooses which hot keys to fetch a lease for.
@@ -146,7 +153,9 @@ impl Inner {
                 Said::BanBegan { until, .. } => (over, began) = (true, Some((until, taken.now))),
             }
         }
-        let sequence = sequence.map(|held| self.sequence(held));
+        if let Some(sequence) = &sequence {
+            self.heard(sequence);
+        }
         let mut ruled = Ruled { admission: Admission::Admitted, sequence, decided: Decided::Store };
         if let Some((until, store)) = banned {
             ruled.admission = Admission::Banned { until: request.now + until.since(store) };
@@ -408,12 +417,8 @@ impl Inner {
         self.known.with(who, |known| known.ban = Some(Ban { until, heard }));
     }
 
-    /// The source is read after the answer: if the link was renewed meanwhile, it tells of the newer one, and whoever
-    /// compares reads the truth once more than needed.
-    fn sequence(&self, held: Held) -> Sequence {
-        self.sequence.fetch_max(held.number, Ordering::AcqRel);
-        let source = Source { incarnation: self.link.incarnation(), birth: held.birth };
-        Sequence { number: held.number, source }
+    fn heard(&self, sequence: &Sequence) {
+        self.sequence.fetch_max(sequence.number, Ordering::AcqRel);
     }
 
     pub(super) fn bans(&self) -> BanPolicy {

@@ -38,6 +38,7 @@ mod lease;
 pub mod link;
 #[cfg(test)]
 mod models;
+mod names;
 mod node;
 mod outage;
 mod request;
@@ -49,17 +50,20 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bartizan_core::limit::{self, Key, KeyMaker, Quota, Tat, Verdict};
+use bartizan_core::store_life::StoreLife;
 use bartizan_core::time::Millis;
 use futures_util::future::join_all;
 
 use self::latest::Latest;
 use self::lease::Lease;
 use self::link::{Link, LinkState, Script, Unavailable};
+use self::names::Names;
 use self::node::{Ban, Believe, Denial, Node, Owed};
 use self::request::{Leased, Part, Request};
-use self::scripts::{Doubles, Held, Said, Taken};
+use self::scripts::{Doubles, Said, Taken};
 use crate::state::{Admission, Ask, BanPolicy, EmbeddedState};
 
+pub use self::names::NoNames;
 pub use self::outage::Policy;
 
 /// How it is set up.
@@ -121,18 +125,8 @@ pub enum Want {
 pub struct Sequence {
     /// Revocations up to this one were raised.
     pub number: u64,
-    /// From where it was read.
-    pub source: Source,
-}
-
-/// The store as it was at one time. From another source than the last, a number says nothing about the revocations before:
-/// read the truth once first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The link's incarnation.
-    pub incarnation: u64,
-    /// When the sequence was first raised in this store, in its microseconds; another one after it lost its data.
-    pub birth: u64,
+    /// By whom it was said: a number of another life says nothing.
+    pub life: StoreLife,
 }
 
 /// Who decided.
@@ -218,28 +212,6 @@ fn count(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
 }
 
-/// Names of keys in the store. Each bucket and each ban record is in the slot of its own key.
-#[derive(Clone, Debug)]
-struct Names(String);
-
-impl Names {
-    fn bucket(&self, key: Key) -> String {
-        format!("{}{{{:032x}}}l", self.0, key.0)
-    }
-
-    fn ban(&self, key: Key) -> String {
-        format!("{}{{{:032x}}}b", self.0, key.0)
-    }
-
-    fn sequence(&self) -> String {
-        format!("{}sequence", self.0)
-    }
-
-    fn nodes(&self) -> String {
-        format!("{}nodes", self.0)
-    }
-}
-
 /// No call was answered yet.
 const UNKNOWN: i64 = i64::MIN;
 /// A refund without a moment: nothing of it counts as drained.
@@ -275,10 +247,13 @@ struct Inner {
 
 impl SharedState {
     /// Over a link. Asks nothing yet.
-    pub fn new(link: Link, keys: KeyMaker, options: SharedOptions) -> Self {
-        Self(Arc::new(Inner {
+    ///
+    /// # Errors
+    /// When this process has no AES.
+    pub fn new(link: Link, keys: KeyMaker, options: SharedOptions) -> Result<Self, NoNames> {
+        Ok(Self(Arc::new(Inner {
             link,
-            names: Names(options.prefix.replace(['{', '}'], "")),
+            names: Names::new(&options.prefix, &keys)?,
             node: options.node,
             least_nodes: options.least_nodes.max(1),
             policy: options.on_store_error,
@@ -294,7 +269,7 @@ impl SharedState {
             live: AtomicU32::new(0),
             tended: Mutex::default(),
             counters: Counters::default(),
-        }))
+        })))
     }
 
     /// Makes the keys of limits and bans.
@@ -430,17 +405,18 @@ impl SharedState {
         self.0.sequence.load(Ordering::Acquire)
     }
 
-    /// Raises the revocation sequence to at least `seq`, a number below 2^53: from then on every strict request knows of it.
+    /// Raises the revocation sequence to at least `seq`, a number below 2^53: from then on every request that asks the store
+    /// in this life of it knows. The number as it is now comes back.
     ///
     /// # Errors
     /// When the store did not confirm it: wait out the bound of replicated revocation instead.
-    pub async fn raise_sequence(&self, seq: u64) -> Result<(), Unavailable> {
+    pub async fn raise_sequence(&self, seq: u64) -> Result<Sequence, Unavailable> {
         let inner = &*self.0;
         let answer = inner.eval(&scripts::RAISE, &[inner.names.sequence()], &[seq.to_string().into_bytes()]).await?;
-        match scripts::held(&answer)? {
-            Some(Held { number, .. }) if number >= seq => {
-                inner.sequence.fetch_max(number, Ordering::AcqRel);
-                Ok(())
+        match scripts::sequence(&answer)? {
+            Some(sequence) if sequence.number >= seq => {
+                inner.sequence.fetch_max(sequence.number, Ordering::AcqRel);
+                Ok(sequence)
             }
             _ => Err(Unavailable::Script("the sequence was not raised".into())),
         }

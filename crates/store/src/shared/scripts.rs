@@ -4,9 +4,11 @@
 //! double holds every number here exactly (see [`Ticks`]).
 
 use bartizan_core::limit::{Quota, Tat, Ticks};
+use bartizan_core::store_life::StoreLife;
 use bartizan_core::time::Millis;
 use redis::Value;
 
+use super::Sequence;
 use super::link::{Script, Unavailable};
 use crate::state::BanPolicy;
 
@@ -20,7 +22,7 @@ macro_rules! script {
 
 script!(
     /// Bans and limits in one step.
-    TAKE, "take", "gcra", "bans", "take"
+    TAKE, "take", "gcra", "bans", "life", "take"
 );
 script!(
     /// Gives back.
@@ -48,7 +50,11 @@ script!(
 );
 script!(
     /// Raises the revocation sequence.
-    RAISE, "raise", "raise"
+    RAISE, "raise", "oom", "life", "raise"
+);
+script!(
+    /// Tells the revocation sequence.
+    SEQUENCE, "sequence", "oom", "life", "sequence"
 );
 script!(
     /// Says that this node lives.
@@ -93,14 +99,6 @@ pub(super) fn push_limit(to: &mut Doubles, quota: &Quota, least: u32, most: u32,
     to.push(&[u64::from(drain), unit, capacity, ticks(least), ticks(most.min(quota.burst())), group as u64]);
 }
 
-/// The revocation sequence as the store has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    /// When the key was made, in the store's microseconds: another birth is another store, or one that lost its data.
-    pub(super) birth: u64,
-    pub(super) number: u64,
-}
-
 /// What [`TAKE`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said {
@@ -122,7 +120,7 @@ pub(super) enum Said {
 pub(super) struct Taken {
     /// What each bucket held before.
     pub(super) before: Vec<Option<Tat>>,
-    pub(super) sequence: Option<Held>,
+    pub(super) sequence: Option<Sequence>,
     pub(super) now: Millis,
     pub(super) said: Said,
 }
@@ -135,7 +133,7 @@ pub(super) fn taken(answer: Value, limits: usize, groups: usize) -> Result<Taken
     let rest: Vec<Value> = values.skip(groups).collect();
     let (sequence, now, code, until, who) = match rest.as_slice() {
         [now, code, until, who] => (None, now, code, until, who),
-        [sequence, now, code, until, who] => (held(sequence)?, now, code, until, who),
+        [told, now, code, until, who] => (sequence(told)?, now, code, until, who),
         _ => return Err(foreign("a list of another length")),
     };
     let (until, who) = (moment(until)?, usize::try_from(number(who)?.saturating_sub(1)).unwrap_or(usize::MAX));
@@ -161,13 +159,18 @@ pub(super) fn tat(value: &Value) -> Result<Option<Tat>, Unavailable> {
     Ok(Tat::from_bits(ms << 20 | part))
 }
 
-/// The sequence's text.
-pub(super) fn held(value: &Value) -> Result<Option<Held>, Unavailable> {
+/// The sequence's text: `<process> <birth> <number>`.
+pub(super) fn sequence(value: &Value) -> Result<Option<Sequence>, Unavailable> {
     let Some(text) = text(value)? else { return Ok(None) };
-    let parsed = text
-        .split_once(' ')
-        .and_then(|(birth, number)| Some(Held { birth: birth.parse().ok()?, number: number.parse().ok()? }));
-    parsed.map(Some).ok_or_else(|| foreign("a sequence that is no number"))
+    let parsed = || {
+        let (digits, rest) = text.split_once(' ')?;
+        let (birth, number) = rest.split_once(' ')?;
+        let mut process = [0; 20];
+        hex::decode_to_slice(digits, &mut process).ok()?;
+        let life = StoreLife { process, birth: birth.parse().ok()? };
+        Some(Sequence { number: number.parse().ok()?, life })
+    };
+    parsed().map(Some).ok_or_else(|| foreign("a sequence that is no number"))
 }
 
 /// Two numbers in a list.

@@ -115,6 +115,8 @@ impl Revocations {
             Effect::RaiseUserEpoch(id, epoch) => self.raise(id.as_u128(), epoch, until),
             Effect::RaiseTenantEpoch(id, epoch) => self.raise(id.as_u128(), epoch, until),
             Effect::SetTier(id, tier) => self.move_tier(id.as_u128(), tier, until),
+            // Whoever follows remembers it, with its number.
+            Effect::BelieveStore(_) => {}
         }
         // After the change is visible: whoever sees the new number sees the change.
         self.generation.fetch_add(1, Ordering::Release);

@@ -14,6 +14,7 @@ mod borders;
 mod changes;
 mod crash;
 mod link;
+mod lives;
 mod loading;
 mod many;
 mod moving;

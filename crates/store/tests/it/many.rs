@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bartizan_core::audit::EventKind;
+use bartizan_core::audit::{AuditEvent, EventKind};
 use bartizan_core::id::{SessionId, UserId};
 use bartizan_core::principal::Role;
+use bartizan_core::store_life::StoreLife;
 use bartizan_store::login_failures::FailureRow;
 use bartizan_store::refresh_tokens::{Race, Spend};
 use bartizan_store::{Db, DbOptions, InForce, Scope, StoreErrorKind, audit, login_failures, refresh_tokens, users};
@@ -17,6 +18,7 @@ use crate::world::*;
 on_both! {
     highest_number_outlives_the_effects_and_never_goes_back,
     who_is_ahead_of_the_database_is_told_everything_again,
+    lives_of_the_store_come_in_the_order_of_commits_and_the_last_ones_stay_for_ever,
     effect_is_seen_by_whoever_asks_after_the_commit,
 }
 
@@ -50,12 +52,37 @@ async fn highest_number_outlives_the_effects_and_never_goes_back(world: World) {
         let over = later(17 * 60);
         world.db.prune(over).await.unwrap();
         let left = world.db.load_effects(over).await.unwrap();
-        assert_eq!(left, InForce { highest: before, effects: vec![] });
+        assert_eq!(left, InForce { highest: before, ..InForce::default() });
         let left = world.db.effects_after(before, over).await.unwrap();
-        assert_eq!(left, InForce { highest: before, effects: vec![] });
+        assert_eq!(left, InForce { highest: before, ..InForce::default() });
     }
     let done = log_out(&world, &world.db, &scope, user).await;
     assert_eq!(done.effect_seq, Some(world.db.load_effects(NOW).await.unwrap().highest));
+}
+
+async fn lives_of_the_store_come_in_the_order_of_commits_and_the_last_ones_stay_for_ever(world: World) {
+    let (scope, user) = world.tenant("acme").await;
+    let life = |n: u64| StoreLife { process: [7; 20], birth: n };
+    let event = |n: u64| {
+        let kind = EventKind::StateLifeBegan { life: life(n) };
+        AuditEvent { tenant: None, ..world.event(scope.tenant(), kind) }
+    };
+    let begin = async |n: u64| (world.db.record_alone(event(n)).await.unwrap().effect_seq.unwrap(), life(n));
+    let mut begun = vec![begin(1).await];
+    let between = log_out(&world, &world.db, &scope, user).await;
+    begun.push(begin(2).await);
+    assert!(begun[0].0 < between.effect_seq.unwrap() && between.effect_seq.unwrap() < begun[1].0);
+    let all = world.db.load_effects(NOW).await.unwrap();
+    assert_eq!((all.highest, &all.lives, all.effects.len()), (begun[1].0, &begun, 3));
+    assert_eq!(world.db.effects_after(begun[0].0, NOW).await.unwrap().lives, begun[1..]);
+    // What ends a session is over some day, a life is not.
+    let more: Vec<_> = (3..=1005).map(event).collect();
+    let last = world.db.record_all(&more).await.unwrap().effect_seq.unwrap();
+    begun.extend((3..=1005).map(|n| (last - 1005 + i64::try_from(n).unwrap(), life(n))));
+    world.db.prune(later(400 * 86_400)).await.unwrap();
+    let left = world.db.load_effects(later(400 * 86_400)).await.unwrap();
+    assert_eq!(left.lives, begun[begun.len() - 1001..]);
+    assert_eq!(left.highest, begun.last().unwrap().0);
 }
 
 async fn who_is_ahead_of_the_database_is_told_everything_again(world: World) {
@@ -213,7 +240,7 @@ async fn follower_of_eight_writers_misses_no_effect() {
     println!("{} effects in {polls} polls", seen.len());
     assert_eq!(seen.len(), 8 * (ROUNDS - ROUNDS / 5) * 2);
     let all = world.db.load_effects(NOW).await.unwrap();
-    assert_eq!(all, InForce { highest: applied, effects: seen.clone() });
+    assert_eq!(all, InForce { highest: applied, effects: seen.clone(), lives: vec![] });
     // In the order of commits: what one writer kept stands in his order, and nobody's effects stand between those of
     // one commit.
     for kept in writers.join_all().await {

@@ -3,7 +3,7 @@
 -- KEYS  `limits` buckets, `groups` ban records, and the revocation sequence when it is wanted
 -- ARGV  doubles in one string: limits, groups, then the ban policy (drain, unit, capacity, first; drain 0: no bans),
 --       then for each limit drain, unit, capacity, least, most (ticks) and the place of its group
--- Back  what each key held before, then the store's milliseconds, then 0 taken, 1 over a limit, 2 banned, 3 a ban
+-- Back  what each key held before (the sequence with the store's life before it), then the store's milliseconds, then 0 taken, 1 over a limit, 2 banned, 3 a ban
 --       began with this call; then until when, and the place of the group that is banned
 --
 -- `most` above `least` is a lease: as many whole units as there is room for. A script runs alone, so nothing comes
@@ -12,6 +12,7 @@
 local limits, groups, ban_drain, ban_unit, ban_capacity, ban_first, start = struct.unpack('<dddddd', ARGV[1])
 local seen = redis.call('MGET', unpack(KEYS))
 local size = #KEYS
+if size > limits + groups and seen[size] then seen[size] = living(seen[size]) end
 
 for group = limits + 1, limits + groups do
   if seen[group] then

@@ -1,0 +1,79 @@
+//! Names of keys in the store.
+
+use aws_lc_rs::cipher::{AES_256, EncryptingKey, UnboundCipherKey};
+use bartizan_core::limit::{Key, KeyMaker};
+
+/// Names of keys in the store. Each bucket and each ban record is in the slot of its own key.
+///
+/// A key may be a client's network or somebody's id. Its name is one block of AES under the nodes' secret: as good as
+/// random to whoever looks into the store, one to one, and made in less time than a hash.
+#[derive(Debug)]
+pub(super) struct Names {
+    prefix: String,
+    block: EncryptingKey,
+}
+
+/// AES cannot be used here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("names of limits cannot be made: AES is not available to this process")]
+pub struct NoNames;
+
+impl Names {
+    /// Names that begin with `prefix`, less its braces: they would say where a cluster keeps everything.
+    pub(super) fn new(prefix: &str, keys: &KeyMaker) -> Result<Self, NoNames> {
+        let mut secret = keys.digest();
+        secret.update(b"names in the shared store");
+        let unbound = UnboundCipherKey::new(&AES_256, &secret.finish()).map_err(|_| NoNames)?;
+        let block = EncryptingKey::ecb(unbound).map_err(|_| NoNames)?;
+        block.encrypt(&mut [0; 16]).map_err(|_| NoNames)?;
+        Ok(Self { prefix: prefix.replace(['{', '}'], ""), block })
+    }
+
+    pub(super) fn bucket(&self, key: Key) -> String {
+        format!("{}{{{:032x}}}l", self.prefix, self.sealed(key))
+    }
+
+    pub(super) fn ban(&self, key: Key) -> String {
+        format!("{}{{{:032x}}}b", self.prefix, self.sealed(key))
+    }
+
+    pub(super) fn sequence(&self) -> String {
+        format!("{}sequence", self.prefix)
+    }
+
+    pub(super) fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
+    }
+
+    fn sealed(&self, key: Key) -> u128 {
+        let mut block = key.0.to_be_bytes();
+        // One block is never refused. If it were, all would share one bucket: less is admitted, and nothing is told.
+        let refused = self.block.encrypt(&mut block).is_err();
+        if refused { 0 } else { u128::from_be_bytes(block) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bartizan_core::secret::Secret;
+
+    use super::*;
+
+    fn names(secret: u8) -> Names {
+        Names::new("b{}z:", &KeyMaker::new(&Secret::new([secret; 32]))).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_the_same_on_every_node_and_shows_nothing_of_its_key() {
+        let key = Key(0x2001_0db8_0000_0001_0000_0000_0000_0000);
+        let name = names(1).bucket(key);
+        assert_eq!(name, names(1).bucket(key));
+        assert!(name.starts_with("bz:{") && name.ends_with("}l") && name.len() == 3 + 34 + 1, "{name}");
+        assert!(!name.contains("20010db8") && !name.contains("0000"), "{name}");
+        assert_ne!(name, names(2).bucket(key));
+        assert_eq!(names(1).ban(key), name.replace("}l", "}b"));
+        let near = names(1).bucket(Key(key.0 + 1));
+        let same = name.chars().zip(near.chars()).filter(|(one, other)| one == other).count();
+        assert!(same < 6 + 12, "{name} {near}");
+    }
+}
