@@ -106,7 +106,8 @@ impl Node {
             let link = Link::start(address, options);
             link.ready(Duration::from_secs(30)).await?;
             let options = SharedOptions { leases, ..SharedOptions::new(format!("node {number}"), BanPolicy::never()) };
-            let state = SharedState::new(link, KeyMaker::new(&Secret::new([1; 32])), options);
+            let state = SharedState::new(link, KeyMaker::new(&Secret::new([1; 32])), options)
+                .map_err(Box::<dyn Error>::from)?;
             state.tend(now(), Instant::now()).await;
             let tended = state.clone();
             tokio::spawn(async move {

@@ -148,7 +148,7 @@ async fn bartizan(url: &str, limit: u32, leases: bool) -> Result<Nodes, Box<dyn 
         let link = Link::start(Address::parse(url)?, options);
         link.ready(Duration::from_secs(30)).await?;
         let options = SharedOptions { leases, ..SharedOptions::new(format!("node {node}"), BanPolicy::never()) };
-        nodes.push(SharedState::new(link, KeyMaker::new(&Secret::new([1; 32])), options));
+        nodes.push(SharedState::new(link, KeyMaker::new(&Secret::new([1; 32])), options)?);
     }
     // Twice, so that the first has heard of the second.
     for node in nodes.iter().chain(&nodes) {

@@ -1,10 +1,11 @@
 //! From a request to its answer: what is known, then the store, then, without it, this node alone.
 
+use super::batch::Call;
 use super::*;
 
 impl Inner {
     /// The whole way of a request.
-    pub(super) async fn rule(&self, request: &mut Request) -> Result<Ruled, Away> {
+    pub(super) async fn rule(self: &Arc<Self>, request: &mut Request) -> Result<Ruled, Away> {
         if request.impossible() {
             return Ok(ruled(Admission::Impossible, Decided::Node));
         }
@@ -17,7 +18,8 @@ impl Inner {
         }
         self.lease(request);
         if request.want == Want::DecisionAndSequence && request.paid() {
-            let sequence = self.latest_sequence(request.mono).await;
+            let sequence = self.ask(Call::reading()).await.ok().and_then(|told| told.sequence);
+            sequence.iter().for_each(|sequence| self.heard(sequence));
             return Ok(Ruled { sequence, ..ruled(Admission::Admitted, Decided::Node) });
         }
         let parts = request.plan(self.link.is_cluster());
@@ -27,21 +29,11 @@ impl Inner {
         let sent = Instant::now();
         let answers = {
             let request = &*request;
-            join_all(parts.iter().map(|part| self.ask(request, part))).await
+            join_all(parts.iter().map(|part| self.ask(request.call(part, &self.names)))).await
         };
         // The caller's clock may be a test's, so the time that passed is added to it.
         let received = request.mono + sent.elapsed();
         self.weigh(request, &parts, answers, received).await
-    }
-
-    /// The revocation sequence by a read that began when it was asked for, or later: one for all who wait meanwhile.
-    async fn latest_sequence(&self, asked: Instant) -> Option<Sequence> {
-        let read = async || {
-            let no: &[Vec<u8>] = &[];
-            let answer = self.eval(&scripts::SEQUENCE, &[self.names.sequence()], no).await;
-            answer.and_then(|answer| scripts::sequence(&answer)).ok().flatten().inspect(|sequence| self.heard(sequence))
-        };
-        self.latest.get(asked, read).await
     }
 
     /// A refusal that needs no asking, counted towards the next ban.
@@ -125,13 +117,6 @@ impl Inner {
         count(&self.counters.leased, paid);
     }
 
-    async fn ask(&self, request: &Request, part: &Part) -> Result<Taken, Unavailable> {
-        let bans = self.bans();
-        let (keys, numbers) = request.call(part, &self.names, Some(&bans).filter(|_| !self.link.is_cluster()));
-        let answer = self.eval(&scripts::TAKE, &keys, &[numbers]).await?;
-        scripts::taken(answer, part.lines.len(), part.subjects.len())
-    }
-
     /// What the answers come to.
     async fn weigh(
         &self,
@@ -143,7 +128,9 @@ impl Inner {
         let (mut sequence, mut over, mut banned, mut began) = (None, false, None, None);
         for (part, taken) in parts.iter().zip(&answers).filter_map(|(part, answer)| Some((part, answer.as_ref().ok()?)))
         {
-            self.tell_time(taken.now, received);
+            if part.decides() {
+                self.tell_time(taken.now, received);
+            }
             sequence = sequence.or(taken.sequence);
             request.learn(part, taken);
             match taken.said {

@@ -10,6 +10,7 @@ use bartizan_core::time::Millis;
 use bartizan_testkit::RedisServer;
 use redis::Value;
 
+use super::batch::Call;
 use super::link::{Address, Link, LinkOptions, Script};
 use super::scripts::{self, Doubles, Said, push_limit};
 use crate::state::BanPolicy;
@@ -108,6 +109,15 @@ impl Dice {
         } as i64)
     }
 
+    /// A request for some of the limits.
+    fn call(&mut self, limits: &[(Quota, Option<Tat>)]) -> Asked {
+        let all = 1 + self.below((1 << limits.len()) - 1);
+        let places: Vec<_> = (0..limits.len()).filter(|place| all & 1 << place != 0).collect();
+        let least_burst = places.iter().map(|place| limits[*place].0.burst()).min().unwrap();
+        let cost = if self.below(4) == 0 { self.any(32).min(u64::from(least_burst)) as u32 } else { 1 };
+        Asked { places, cost, more: if self.below(3) == 0 { self.any(20) as u32 } else { 0 } }
+    }
+
     /// A bucket: empty, of this quota, of another, stale, or from a clock that was ahead.
     fn bucket(&mut self, quota: &Quota, now: Millis) -> Option<Tat> {
         match self.below(6) {
@@ -139,9 +149,22 @@ fn word(to: &mut Vec<u8>, word: Option<&[u8]>) {
     to.extend_from_slice(word.unwrap_or_default());
 }
 
-fn case(to: &mut Vec<u8>, held: &[Option<Vec<u8>>], args: &[&[u8]], now: Millis) {
+/// One request of several.
+struct Asked {
+    places: Vec<usize>,
+    cost: u32,
+    more: u32,
+}
+
+/// Ticks in a bucket, whichever way they are written.
+fn level(tat: Option<Tat>, quota: &Quota, now: Millis) -> (u32, Duration) {
+    let (_, decision) = take(tat, quota, 0, now);
+    (decision.remaining, decision.reset)
+}
+
+fn case(to: &mut Vec<u8>, held: &[(usize, Option<Vec<u8>>)], args: &[&[u8]], now: Millis) {
     word(to, Some(held.len().to_string().as_bytes()));
-    for (n, held) in held.iter().enumerate() {
+    for (n, held) in held {
         word(to, Some(format!("k{n}").as_bytes()));
         word(to, held.as_deref());
     }
@@ -205,7 +228,7 @@ async fn take_decides_as_the_function_on_a_million_random_buckets() {
     let bench = Bench::start().await;
     let framed = Bench::framed(&scripts::TAKE);
     let mut dice = Dice(1);
-    let (mut buckets, mut admitted, mut denied, mut granted, mut mended) = (0, 0, 0, 0, 0);
+    let (mut buckets, mut admitted, mut denied, mut granted, mut mended, mut shared) = (0, 0, 0, 0, 0, 0);
     for _ in 0..ROUNDS {
         let (mut input, mut asked) = (Vec::new(), Vec::new());
         for _ in 0..CASES {
@@ -216,52 +239,73 @@ async fn take_decides_as_the_function_on_a_million_random_buckets() {
                     (quota, dice.bucket(&quota, now))
                 })
                 .collect();
-            let least_burst = limits.iter().map(|(quota, _)| quota.burst()).min().unwrap();
-            let cost = if dice.below(4) == 0 { dice.any(32).min(u64::from(least_burst)) as u32 } else { 1 };
-            let more = if dice.below(3) == 0 { dice.any(20) as u32 } else { 0 };
+            // One request for all of them, or several that share some.
+            let calls: Vec<_> = (0..1 + dice.below(4).saturating_sub(1)).map(|_| dice.call(&limits)).collect();
             let mut numbers = Doubles::default();
-            numbers.push(&[limits.len() as u64, 0]).push_bans(None);
-            for (quota, _) in &limits {
-                push_limit(&mut numbers, quota, cost, cost.saturating_add(more), 0);
-            }
-            let held: Vec<_> = limits.iter().map(|(_, tat)| text(*tat)).collect();
-            case(&mut input, &held, &[&numbers.finish()], now);
-            asked.push((limits, cost, more, now));
-        }
-        for ((answer, held), (limits, cost, more, now)) in bench.run(&framed, input).await.into_iter().zip(asked) {
-            let taken = scripts::taken(answer, limits.len(), 0).unwrap();
-            assert_eq!(taken.now.0, now.0.min(17_523_466_567_679));
-            let alone: Vec<_> = limits.iter().map(|(quota, tat)| take(*tat, quota, cost, now)).collect();
-            let admits = alone.iter().all(|(_, decision)| decision.verdict.admits());
-            assert_eq!(taken.said, if admits { Said::Taken } else { Said::Over }, "{limits:?} {cost} {now:?}");
-            for (place, (quota, before)) in limits.iter().enumerate() {
-                let after = scripts::tat(&held[place]).unwrap();
-                assert_eq!(taken.before[place], *before);
-                buckets += 1;
-                if admits {
-                    let room = take(*before, quota, 0, now).1.remaining;
-                    let grant = cost.saturating_add(more).min(room);
-                    assert!(grant >= cost);
-                    let (expected, decision) = take(*before, quota, grant, now);
-                    assert_eq!(decision.verdict, Verdict::Admit);
-                    if grant == 0 {
-                        same(*before, after, expected, quota, now);
-                    } else {
-                        assert_eq!(after, expected, "{quota:?} {before:?} {grant} {now:?}");
-                    }
-                    granted += u64::from(grant > cost);
-                } else {
-                    same(*before, after, take(*before, quota, 0, now).0, quota, now);
-                    mended += u64::from(after != *before);
+            numbers.push(&[calls.len() as u64]).push_bans(None);
+            for Asked { places, cost, more } in &calls {
+                numbers.push(&[places.len() as u64, 0]);
+                for place in places {
+                    push_limit(&mut numbers, &limits[*place].0, *cost, cost.saturating_add(*more), 0);
                 }
             }
-            if admits { admitted += 1 } else { denied += 1 }
+            let keys = calls.iter().flat_map(|call| &call.places).map(|place| (*place, text(limits[*place].1)));
+            case(&mut input, &keys.collect::<Vec<_>>(), &[&numbers.finish()], now);
+            asked.push((limits, calls, now));
+        }
+        for ((answer, held), (mut limits, calls, now)) in bench.run(&framed, input).await.into_iter().zip(asked) {
+            let shape = |call: &Asked| Call {
+                limits: call.places.len(),
+                groups: 0,
+                sequence: false,
+                keys: Vec::new(),
+                numbers: Vec::new(),
+            };
+            let all = scripts::taken(answer, &calls.iter().map(shape).collect::<Vec<_>>()).unwrap();
+            let (first, mut touched) = (limits.clone(), limits.iter().map(|_| false).collect::<Vec<_>>());
+            for (taken, Asked { places, cost, more }) in all.iter().zip(&calls) {
+                assert_eq!(taken.now.0, now.0.min(17_523_466_567_679));
+                let admits = places.iter().all(|place| {
+                    let (quota, tat) = &limits[*place];
+                    take(*tat, quota, *cost, now).1.verdict.admits()
+                });
+                assert_eq!(taken.said, if admits { Said::Taken } else { Said::Over }, "{limits:?} {cost} {now:?}");
+                for (nth, place) in places.iter().enumerate() {
+                    let (quota, before) = &mut limits[*place];
+                    buckets += 1;
+                    if touched[*place] {
+                        assert_eq!(level(taken.before[nth], quota, now), level(*before, quota, now), "{quota:?}");
+                        shared += 1;
+                    } else {
+                        assert_eq!(taken.before[nth], *before);
+                    }
+                    touched[*place] = true;
+                    if admits {
+                        let room = take(*before, quota, 0, now).1.remaining;
+                        let grant = cost.saturating_add(*more).min(room);
+                        assert!(grant >= *cost);
+                        let (after, decision) = take(*before, quota, grant, now);
+                        assert_eq!(decision.verdict, Verdict::Admit);
+                        *before = after;
+                        granted += u64::from(grant > *cost);
+                    } else {
+                        *before = take(*before, quota, 0, now).0;
+                    }
+                }
+                if admits { admitted += 1 } else { denied += 1 }
+            }
+            for (place, after) in calls.iter().flat_map(|call| &call.places).zip(&held) {
+                let (quota, expected) = &limits[*place];
+                let after = scripts::tat(after).unwrap();
+                same(first[*place].1, after, *expected, quota, now);
+                mended += u64::from(calls.len() == 1 && all[0].said == Said::Over && after != first[*place].1);
+            }
         }
     }
     assert!(buckets >= 1_000_000, "{buckets}");
     assert!(
-        admitted > 100_000 && denied > 50_000 && granted > 50_000 && mended > 1_000,
-        "{admitted} admitted, {denied} denied, {granted} with a lease, {mended} mended"
+        admitted > 100_000 && denied > 50_000 && granted > 50_000 && mended > 1_000 && shared > 100_000,
+        "{admitted} admitted, {denied} denied, {granted} with a lease, {mended} mended, {shared} shared"
     );
 }
 
@@ -282,7 +326,7 @@ async fn refund_and_replay_move_a_bucket_as_the_functions_do() {
                 numbers.push(list);
                 numbers.finish()
             };
-            let (drain, held) = (u64::from(ticks.drain), [text(before)]);
+            let (drain, held) = (u64::from(ticks.drain), [(0, text(before))]);
             let clamped = now.0.min(17_523_466_567_679) as u64;
             case(&mut back, &held, &[&numbers(&[drain, ticks.capacity, amount, 1 << 52])], now);
             case(&mut decayed, &held, &[&numbers(&[drain, ticks.capacity, amount, clamped.saturating_sub(ago)])], now);
@@ -336,7 +380,7 @@ async fn refusals_lead_to_the_same_bans_as_in_memory() {
             }
             let mut numbers = Doubles::default();
             numbers.push(&[1]).push_bans(Some(policy));
-            case(&mut input, std::slice::from_ref(held), &[&numbers.finish()], *now);
+            case(&mut input, &[(0, held.clone())], &[&numbers.finish()], *now);
         }
         let answers = bench.run(&framed, input).await;
         for ((answer, mut after), (_, memory, now, held)) in answers.into_iter().zip(&mut histories) {

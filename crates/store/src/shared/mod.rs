@@ -6,8 +6,8 @@
 //! **What holds**, for any number of nodes (`tests/it/shared.rs` names each):
 //! 1. Over-admission is zero: in every interval of length L the admitted cost is at most `burst + L × rate`. The only clock
 //!    is the store's; a node's clock decides nothing.
-//! 2. A request is one round trip: bans, all limits of all groups, and the revocation sequence. It is none for whoever is
-//!    known to be refused, and none while leases pay for all of its limits.
+//! 2. A request is one round trip: bans, all limits of all groups, and the revocation sequence; those that come together
+//!    share it. It is none for whoever is known to be refused, and none while leases pay for all of its limits.
 //! 3. A refusal charges nothing.
 //!
 //! **Leases** (`lease.rs` says why they are safe): a key above 200 requests a second on a node is paid
@@ -30,10 +30,10 @@
 //!
 //! **Upkeep by the caller:** [`SharedState::tend`] about once a second.
 
+mod batch;
 mod deciding;
 #[cfg(test)]
 mod differential;
-mod latest;
 mod lease;
 pub mod link;
 #[cfg(test)]
@@ -54,7 +54,7 @@ use bartizan_core::store_life::StoreLife;
 use bartizan_core::time::Millis;
 use futures_util::future::join_all;
 
-use self::latest::Latest;
+use self::batch::Batches;
 use self::lease::Lease;
 use self::link::{Link, LinkState, Script, Unavailable};
 use self::names::Names;
@@ -115,8 +115,7 @@ pub struct Group<'a> {
 pub enum Want {
     /// Whether it is admitted.
     Decision,
-    /// That, and the revocation sequence as it is now: always a round trip, unless it is refused without one. Where leases
-    /// pay, requests that wait at the same time share one, which begins after the last of them was asked.
+    /// That, and the revocation sequence as it is now: always a round trip, unless it is refused without one.
     DecisionAndSequence,
 }
 
@@ -236,8 +235,8 @@ struct Inner {
     /// The store's milliseconds less those since `start`.
     clock: AtomicI64,
     sequence: AtomicU64,
-    /// Reads of the sequence alone.
-    latest: Latest<Option<Sequence>>,
+    /// Who waits for the next call.
+    batches: Batches,
     /// Keys with units owed: a hint for the fast way.
     owing: AtomicUsize,
     live: AtomicU32,
@@ -264,7 +263,7 @@ impl SharedState {
             start: Instant::now(),
             clock: AtomicI64::new(UNKNOWN),
             sequence: AtomicU64::new(0),
-            latest: Latest::new(),
+            batches: Batches::default(),
             owing: AtomicUsize::new(0),
             live: AtomicU32::new(0),
             tended: Mutex::default(),

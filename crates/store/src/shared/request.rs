@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use bartizan_core::limit::{Key, Tat, Verdict, take, take_all};
 use bartizan_core::time::Millis;
 
+use super::batch::Call;
 use super::scripts::{self, Doubles, Said, Taken};
 use super::{Names, Want};
-use crate::state::{Ask, BanPolicy, Counted, MOST_LIMITS};
+use crate::state::{Ask, Counted, MOST_LIMITS};
 
 /// One limit on its way.
 #[derive(Clone, Copy)]
@@ -160,12 +161,12 @@ impl Request {
         parts
     }
 
-    /// Keys and argument of one call. On a cluster the refusal is counted by a call of its own, since the record may be
-    /// elsewhere: then `bans` is none.
-    pub(super) fn call(&self, part: &Part, names: &Names, bans: Option<&BanPolicy>) -> (Vec<String>, Vec<u8>) {
-        let mut keys = Vec::with_capacity(part.lines.len() + part.subjects.len() + 1);
+    /// What a part asks.
+    pub(super) fn call(&self, part: &Part, names: &Names) -> Call {
+        let (limits, groups) = (part.lines.len(), part.subjects.len());
+        let mut keys = Vec::with_capacity(limits + groups);
         let mut numbers = Doubles::default();
-        numbers.push(&[part.lines.len() as u64, part.subjects.len() as u64]).push_bans(bans);
+        numbers.push(&[limits as u64, groups as u64]);
         for line in part.lines.iter().filter_map(|place| self.lines.get(*place)) {
             keys.push(names.bucket(line.ask.key));
             let more = if let Leased::Fetches(more) = line.leased { more } else { 0 };
@@ -174,10 +175,7 @@ impl Request {
             scripts::push_limit(&mut numbers, &line.ask.limit.quota, self.cost, most, group.map_or(0, |at| at + 1));
         }
         keys.extend(part.subjects.iter().filter_map(|place| self.subjects.get(*place)).map(|who| names.ban(*who)));
-        if part.sequence {
-            keys.push(names.sequence());
-        }
-        (keys, numbers.finish())
+        Call { keys, numbers: numbers.finish(), limits, groups, sequence: part.sequence }
     }
 
     /// Works the answer of one call into its lines. The decisions are reckoned again from what the buckets held: the

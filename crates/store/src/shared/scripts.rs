@@ -9,6 +9,7 @@ use bartizan_core::time::Millis;
 use redis::Value;
 
 use super::Sequence;
+use super::batch::Call;
 use super::link::{Script, Unavailable};
 use crate::state::BanPolicy;
 
@@ -82,6 +83,11 @@ impl Doubles {
         }
     }
 
+    /// Adds numbers that were made before.
+    pub(super) fn extend(&mut self, numbers: &[u8]) {
+        self.0.extend_from_slice(numbers);
+    }
+
     pub(super) fn finish(self) -> Vec<u8> {
         self.0
     }
@@ -115,36 +121,54 @@ pub(super) enum Said {
     },
 }
 
-/// What [`TAKE`] answers.
+/// What one request is told.
 #[derive(Debug)]
 pub(super) struct Taken {
     /// What each bucket held before.
     pub(super) before: Vec<Option<Tat>>,
     pub(super) sequence: Option<Sequence>,
+    /// The store's moment; zero when only the sequence was asked for.
     pub(super) now: Millis,
     pub(super) said: Said,
 }
 
-/// Reads the answer of [`TAKE`] for so many limits and groups.
-pub(super) fn taken(answer: Value, limits: usize, groups: usize) -> Result<Taken, Unavailable> {
+/// Reads the answer of [`TAKE`] for these calls.
+pub(super) fn taken(answer: Value, calls: &[Call]) -> Result<Vec<Taken>, Unavailable> {
     let Value::Array(values) = answer else { return Err(foreign("not a list")) };
     let mut values = values.into_iter();
-    let before = values.by_ref().take(limits).map(|value| tat(&value)).collect::<Result<Vec<_>, _>>()?;
-    let rest: Vec<Value> = values.skip(groups).collect();
-    let (sequence, now, code, until, who) = match rest.as_slice() {
-        [now, code, until, who] => (None, now, code, until, who),
-        [told, now, code, until, who] => (sequence(told)?, now, code, until, who),
-        _ => return Err(foreign("a list of another length")),
-    };
-    let (until, who) = (moment(until)?, usize::try_from(number(who)?.saturating_sub(1)).unwrap_or(usize::MAX));
-    let said = match number(code)? {
-        0 => Said::Taken,
-        1 => Said::Over,
-        2 => Said::Banned { until, who },
-        3 => Said::BanBegan { until, who },
-        _ => return Err(foreign("an unknown verdict")),
-    };
-    Ok(Taken { before, sequence, now: moment(now)?, said })
+    let mut next = || values.next().ok_or_else(|| foreign("a list of another length"));
+    let now = moment(&next()?)?;
+    let mut all = Vec::with_capacity(calls.len());
+    for call in calls {
+        let before = (0..call.limits).map(|_| tat(&next()?)).collect::<Result<Vec<_>, _>>()?;
+        for _ in 0..call.groups {
+            next()?;
+        }
+        let (code, until, who) = (number(&next()?)?, moment(&next()?)?, number(&next()?)?);
+        let who = usize::try_from(who.saturating_sub(1)).unwrap_or(usize::MAX);
+        let said = match code {
+            0 => Said::Taken,
+            1 => Said::Over,
+            2 => Said::Banned { until, who },
+            3 => Said::BanBegan { until, who },
+            _ => return Err(foreign("an unknown verdict")),
+        };
+        all.push(Taken { before, sequence: None, now, said });
+    }
+    if calls.iter().any(|call| call.sequence) {
+        let told = sequence(&next()?)?;
+        for (taken, _) in all.iter_mut().zip(calls).filter(|(_, call)| call.sequence) {
+            taken.sequence = told;
+        }
+    }
+    if values.next().is_some() { Err(foreign("a list of another length")) } else { Ok(all) }
+}
+
+/// Reads the answer of [`SEQUENCE`] for so many who asked.
+pub(super) fn read(answer: &Value, many: usize) -> Result<Vec<Taken>, Unavailable> {
+    let sequence = sequence(answer)?;
+    let told = || Taken { before: Vec::new(), sequence, now: Millis(0), said: Said::Taken };
+    Ok((0..many).map(|_| told()).collect())
 }
 
 /// A bucket's text.

@@ -24,4 +24,5 @@ mod opening_postgres;
 mod outage;
 mod rules;
 mod shared;
+mod together;
 mod world;

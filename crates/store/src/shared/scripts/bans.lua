@@ -1,7 +1,7 @@
 -- Ban records, exactly as the hot state in memory keeps them (state/bans.rs). As text: "<until> <level> <refusals>",
 -- where refusals is the bucket of those not forgotten yet, or "-".
--- Written after so many refusals at once; the end of the ban when they were too many.
-local function refused(key, text, refusals, drain, unit, capacity, first)
+-- What is written after so many refusals at once, for how many milliseconds, and the end of the ban when they were too many.
+local function refused(text, refusals, drain, unit, capacity, first)
   local untl, rank, denials = 0, 0, false
   if text then
     untl, rank, denials = string.match(text, '^(%d+) (%d+) (.*)$')
@@ -22,6 +22,5 @@ local function refused(key, text, refusals, drain, unit, capacity, first)
     denials, life = moment(ticks + refusals * unit, drain)
   end
   life = math.max(life, untl - now + rank * 3600000)
-  redis.call('SET', key, untl .. ' ' .. rank .. ' ' .. denials, 'PX', life + 1)
-  return began
+  return untl .. ' ' .. rank .. ' ' .. denials, life + 1, began
 end

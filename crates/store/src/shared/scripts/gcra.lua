@@ -27,7 +27,7 @@ end
 local function moment(ticks, drain)
   local part = ticks % drain
   local ahead = (ticks - part) / drain
-  if part == 0 then return now + ahead, ahead + 1 end
+  if part == 0 then return now + ahead .. '', ahead + 1 end
   return now + ahead .. ':' .. part, ahead + 2
 end
 
