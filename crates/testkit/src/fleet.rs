@@ -234,6 +234,15 @@ impl Fleet {
         }
     }
 
+    /// Leads every node's new connections to `postgres`, as an address that follows the primary would. Returns the server
+    /// that was the truth before.
+    pub fn lead_to(&mut self, postgres: PostgresServer) -> PostgresServer {
+        for node in &self.nodes {
+            node.database.lead_to(postgres.port());
+        }
+        std::mem::replace(&mut self.postgres, postgres)
+    }
+
     /// Ends a node at once and starts it again, on another port.
     ///
     /// # Panics

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,6 +38,7 @@ struct Tally {
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
+    target: Arc<AtomicU16>,
     mood: watch::Sender<Mood>,
     tally: Arc<Tally>,
     task: JoinHandle<()>,
@@ -60,19 +61,25 @@ impl Proxy {
         let port = listener.local_addr().expect("its address").port();
         let mood = watch::Sender::new(Mood::Pass(Duration::ZERO));
         let tally = Arc::new(Tally::default());
-        let (seen, counted) = (mood.clone(), Arc::clone(&tally));
+        let target = Arc::new(AtomicU16::new(target));
+        let (seen, counted, leads) = (mood.clone(), Arc::clone(&tally), Arc::clone(&target));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 counted.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(carry(client, target, seen.subscribe(), Arc::clone(&counted)));
+                tokio::spawn(carry(client, leads.load(Ordering::SeqCst), seen.subscribe(), Arc::clone(&counted)));
             }
         });
-        Self { port, mood, tally, task }
+        Self { port, target, mood, tally, task }
     }
 
     /// Where it listens.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Leads new connections to another server. Those there are stay where they are.
+    pub fn lead_to(&self, target: u16) {
+        self.target.store(target, Ordering::SeqCst);
     }
 
     /// Passes everything on at once, as at the start.

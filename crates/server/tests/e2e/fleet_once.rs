@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use crate::fleet;
 
-fn user(email: &str) -> Value {
+pub(crate) fn user(email: &str) -> Value {
     json!({ "email": email, "name": "I", "role": "member", "password": passphrase("i") })
 }
 
-fn refresh(token: &str) -> Value {
+pub(crate) fn refresh(token: &str) -> Value {
     json!({ "refresh_token": token })
 }
 
@@ -89,7 +89,7 @@ async fn one_idempotency_key_on_four_nodes_at_once_is_one_effect() {
 }
 
 /// Makes one user, asking again on another node as long as the answer is one a client may ask again after.
-async fn persist(clients: &[Client], nth: usize) -> Answer {
+pub(crate) async fn persist(clients: &[Client], nth: usize) -> Answer {
     let deadline = Instant::now() + bartizan_testkit::DEADLINE;
     for attempt in nth.. {
         let client = clients[attempt % clients.len()].with("idempotency-key", &format!("persist-{nth}"));
