@@ -29,12 +29,13 @@ pub struct FleetPlan {
     launch: Launch,
     hot: Option<Hot>,
     each: Vec<(usize, String, String)>,
+    clocks: Vec<(usize, i64)>,
 }
 
 impl FleetPlan {
     /// Nodes started from `launch`, which must not have a home of its own.
     pub const fn new(launch: Launch) -> Self {
-        Self { launch, hot: None, each: Vec::new() }
+        Self { launch, hot: None, each: Vec::new(), clocks: Vec::new() }
     }
 
     /// Sets a configuration key of every node, as [`Launch::set`].
@@ -48,6 +49,13 @@ impl FleetPlan {
     #[must_use]
     pub fn set_of(mut self, node: usize, key: &str, value: &str) -> Self {
         self.each.push((node, key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets the clock of one node so many seconds ahead, or behind when negative: see [`Launch::clock_off_by`].
+    #[must_use]
+    pub fn clock_of(mut self, node: usize, seconds: i64) -> Self {
+        self.clocks.push((node, seconds));
         self
     }
 
@@ -111,7 +119,7 @@ impl FleetPlan {
         drop(made.success());
         let postgres = PostgresServer::start();
         secret(&home.path().join("database-password"), postgres.password());
-        Fleet { nodes: Vec::new(), postgres, hot, launch: self.launch, each: self.each, home }
+        Fleet { nodes: Vec::new(), postgres, hot, launch: self.launch, each: self.each, clocks: self.clocks, home }
     }
 }
 
@@ -142,6 +150,7 @@ pub struct Fleet {
     pub hot: Hot,
     launch: Launch,
     each: Vec<(usize, String, String)>,
+    clocks: Vec<(usize, i64)>,
     home: TempDir,
 }
 
@@ -216,6 +225,9 @@ impl Fleet {
             .set("STATE__URL", &hot);
         for (_, key, value) in self.each.iter().filter(|(node, ..)| *node == nth) {
             launch = launch.set(key, value);
+        }
+        for (_, seconds) in self.clocks.iter().filter(|(node, _)| *node == nth) {
+            launch = launch.clock_off_by(*seconds);
         }
         (launch, database, state)
     }

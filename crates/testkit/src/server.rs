@@ -162,6 +162,25 @@ impl Launch {
         self
     }
 
+    /// Sets the clock of the program, and of nothing else, so many seconds off: ahead, or behind when negative. Only what
+    /// it takes for the time of day: the monotonic clock, which time-outs and sleeps go by, is left alone.
+    ///
+    /// # Panics
+    /// When `libfaketime` is not installed (Debian: `apt-get install faketime`).
+    #[must_use]
+    pub fn clock_off_by(mut self, seconds: i64) -> Self {
+        let variables = [
+            ("LD_PRELOAD", false_time()),
+            ("FAKETIME", format!("{seconds:+}")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            // Times of files are not what this is about.
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ];
+        self.env.retain(|(known, _)| variables.iter().all(|(name, _)| known != name));
+        self.env.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        self
+    }
+
     /// Takes the limits as the program has them by default.
     #[must_use]
     pub fn default_limits(mut self) -> Self {
@@ -246,6 +265,16 @@ impl Launch {
         server.ready().await;
         server
     }
+}
+
+/// The library that tells a program another time.
+fn false_time() -> String {
+    let name = "faketime/libfaketimeMT.so.1";
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let others = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    let found = others.into_iter().chain(places).map(|place| place.join(name)).find(|path| path.is_file());
+    let found = found.expect("libfaketime is needed for this test: tools/setup installs it (Debian: faketime)");
+    found.to_str().expect("a path in UTF-8").to_owned()
 }
 
 /// The program under a shell that bounds the size of files: writing beyond fails with EFBIG instead of a signal.
@@ -425,6 +454,11 @@ impl Server {
         let mut next = self.launch.clone().start().await;
         next.password = next.password.take().or_else(|| self.password.take());
         next
+    }
+
+    /// Gives the next one another clock: see [`Launch::clock_off_by`].
+    pub fn set_clock(&mut self, seconds: i64) {
+        self.launch = self.launch.clone().clock_off_by(seconds);
     }
 
     /// Resident memory in KiB.

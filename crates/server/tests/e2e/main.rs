@@ -16,6 +16,7 @@ mod doctor;
 mod faults;
 mod findings;
 mod fleet;
+mod fleet_clocks;
 mod fleet_failover;
 mod fleet_history;
 mod fleet_limits;
