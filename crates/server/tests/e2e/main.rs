@@ -19,6 +19,7 @@ mod fleet;
 mod fleet_clocks;
 mod fleet_failover;
 mod fleet_history;
+mod fleet_http2;
 mod fleet_limits;
 mod fleet_once;
 mod fleet_outages;
