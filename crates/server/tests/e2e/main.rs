@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod admissions;
 mod audit;
 mod browser;
 mod dev;
