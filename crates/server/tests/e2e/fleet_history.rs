@@ -416,8 +416,8 @@ async fn lived_through(strict: bool, otherwise: u64) {
         faults.len()
     );
     assert!(more <= 0.0, "{more} too many in {span:?}");
-    assert!(answered > 200 && ended > 3 && disabled > 3, "{answered} answers, {ended} sessions ended");
-    assert!(refused > 100 && admitted.len() > 100, "{refused} refused: the limit was not used up");
+    assert!(answered > 100 && ended > 3 && disabled > 1, "{answered} answers, {ended} sessions ended");
+    assert!(refused > 50 && admitted.len() > 50, "{refused} refused: the limit was not used up");
 }
 
 #[tokio::test(flavor = "multi_thread")]

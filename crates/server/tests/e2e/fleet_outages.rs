@@ -103,6 +103,60 @@ async fn finding_04_a_redis_that_is_silent_or_gone_fails_no_request() {
     }
 }
 
+/// Asks so often, one request after another for each client; how long each took, the shortest first.
+async fn times(clients: &[Client], count: usize) -> Vec<Duration> {
+    let mut running = JoinSet::new();
+    for client in clients {
+        let client = client.clone();
+        running.spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..count {
+                let began = Instant::now();
+                drop(client.get("/v1/whoami").await.expect(200));
+                times.push(began.elapsed());
+            }
+            times
+        });
+    }
+    let mut all: Vec<Duration> = running.join_all().await.into_iter().flatten().collect();
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finding_04_with_the_default_time_out_a_hung_redis_costs_it_once() {
+    let mut fleet = crate::impatient_fleet().set("STATE__LEASES", "false").start(2).await;
+    // Two at a time for each node.
+    let mut clients = clients(&fleet).await;
+    clients.extend(clients.clone());
+    let half = |times: &[Duration]| times[times.len() / 2];
+    let before = times(&clients, 100).await;
+    let timed_out =
+        async |fleet: &Fleet| activity(fleet.on(0), "timeouts").await + activity(fleet.on(1), "timeouts").await;
+    fleet.redis().pause();
+    let met = timed_out(&fleet).await;
+    // Those who meet it wait out 50 ms. A busy machine takes its time besides.
+    let first = times(&clients, 1).await;
+    assert!(first[clients.len() - 1] < Duration::from_secs(1), "{first:?}");
+    for node in &fleet.nodes {
+        up(&node.server, false).await;
+    }
+    // Nobody else waits for anything: each request would be 50 ms longer.
+    let after = times(&clients, 100).await;
+    assert!(half(&after) < half(&before) * 2 + Duration::from_millis(25), "{:?} → {:?}", half(&before), half(&after));
+    let waited = timed_out(&fleet).await - met;
+    assert!(waited < 40.0, "{waited} of 404 requests waited");
+    // Nothing is refused that has nothing to do with Redis.
+    let session = fleet.on(0).owner().await;
+    drop(fleet.on(1).user(&session, "member", "new@acme.example").await);
+    drop(session.client.post("/v1/logout", serde_json::json!({})).await.expect(204));
+    fleet.redis().resume();
+    for node in &fleet.nodes {
+        up(&node.server, true).await;
+    }
+    drop(times(&clients, 20).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn finding_04_emptying_redis_or_its_scripts_fails_no_request() {
     let mut fleet = fleet().strict().start(2).await;
