@@ -129,21 +129,20 @@ async fn finding_04_with_the_default_time_out_a_hung_redis_costs_it_once() {
     // Two at a time for each node.
     let mut clients = clients(&fleet).await;
     clients.extend(clients.clone());
-    let half = |times: &[Duration]| times[times.len() / 2];
-    let before = times(&clients, 100).await;
+    drop(times(&clients, 100).await);
     let timed_out =
         async |fleet: &Fleet| activity(fleet.on(0), "timeouts").await + activity(fleet.on(1), "timeouts").await;
     fleet.redis().pause();
     let met = timed_out(&fleet).await;
     // Those who meet it wait out 50 ms. A busy machine takes its time besides.
     let first = times(&clients, 1).await;
-    assert!(first[clients.len() - 1] < Duration::from_secs(1), "{first:?}");
+    assert!(first[clients.len() - 1] < Duration::from_secs(2), "{first:?}");
     for node in &fleet.nodes {
         up(&node.server, false).await;
     }
-    // Nobody else waits for anything: each request would be 50 ms longer.
+    // Nobody else waits for anything: not one would be below 50 ms.
     let after = times(&clients, 100).await;
-    assert!(half(&after) < half(&before) * 2 + Duration::from_millis(25), "{:?} → {:?}", half(&before), half(&after));
+    assert!(after[after.len() / 4] < Duration::from_millis(50), "{after:?}");
     let waited = timed_out(&fleet).await - met;
     assert!(waited < 40.0, "{waited} of 404 requests waited");
     // Nothing is refused that has nothing to do with Redis.
