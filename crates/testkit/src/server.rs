@@ -261,7 +261,8 @@ impl Launch {
         let text = |name: &str| hello[name].as_str().unwrap_or_else(|| panic!("no {name} in {hello}")).to_owned();
         let (api, ops, tenant, email) = (text("api"), text("ops"), text("tenant"), text("email"));
         let password = hello["password"].as_str().map(str::to_owned);
-        let server = Server { api, ops, tenant, email, password, launch: self, child, stderr };
+        let pid = child.id();
+        let server = Server { api, ops, tenant, email, password, launch: self, child, pid, stderr };
         server.ready().await;
         server
     }
@@ -302,6 +303,7 @@ pub struct Server {
     pub password: Option<String>,
     launch: Launch,
     child: Child,
+    pid: Option<u32>,
     stderr: Log,
 }
 
@@ -488,6 +490,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What the library of the false time shares with nobody: a process that is killed leaves it behind.
+        if let Some(pid) = self.pid.filter(|_| self.launch.env.iter().any(|(name, _)| name == "FAKETIME")) {
+            for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+                drop(std::fs::remove_file(Path::new("/dev/shm").join(name)));
+            }
+        }
         // The process goes with `child`. A failed test wants to know what the server thought of it.
         if std::thread::panicking() {
             eprintln!("--- log of the server ---\n{}", self.log());
