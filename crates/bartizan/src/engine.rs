@@ -1,7 +1,7 @@
 //! The engine: opens what is needed in the right order, wires it, and closes it again.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -536,12 +536,12 @@ fn node_name(settings: &Settings) -> Result<String, StartError> {
         Err(cause) => return Err(StartError::new(format!("{} cannot be read: {cause}", path.display()))),
     }
     let name = format!("node-{}", hex::encode(random::<6>()?));
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
+    // Who keeps his data in a file of this directory has made it by now; with a database server nobody has.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&settings.data)
+        .and_then(|()| std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path))
         .and_then(|mut file| file.write_all(format!("{name}\n").as_bytes()))
         .map_err(|cause| StartError::new(format!("{} cannot be written: {cause}", path.display())))?;
     Ok(name)

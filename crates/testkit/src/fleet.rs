@@ -29,12 +29,13 @@ pub struct FleetPlan {
     launch: Launch,
     hot: Option<Hot>,
     each: Vec<(usize, String, String)>,
+    clocks: Vec<(usize, i64)>,
 }
 
 impl FleetPlan {
     /// Nodes started from `launch`, which must not have a home of its own.
     pub const fn new(launch: Launch) -> Self {
-        Self { launch, hot: None, each: Vec::new() }
+        Self { launch, hot: None, each: Vec::new(), clocks: Vec::new() }
     }
 
     /// Sets a configuration key of every node, as [`Launch::set`].
@@ -48,6 +49,13 @@ impl FleetPlan {
     #[must_use]
     pub fn set_of(mut self, node: usize, key: &str, value: &str) -> Self {
         self.each.push((node, key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets the clock of one node so many seconds ahead, or behind when negative: see [`Launch::clock_off_by`].
+    #[must_use]
+    pub fn clock_of(mut self, node: usize, seconds: i64) -> Self {
+        self.clocks.push((node, seconds));
         self
     }
 
@@ -111,7 +119,7 @@ impl FleetPlan {
         drop(made.success());
         let postgres = PostgresServer::start();
         secret(&home.path().join("database-password"), postgres.password());
-        Fleet { nodes: Vec::new(), postgres, hot, launch: self.launch, each: self.each, home }
+        Fleet { nodes: Vec::new(), postgres, hot, launch: self.launch, each: self.each, clocks: self.clocks, home }
     }
 }
 
@@ -142,6 +150,7 @@ pub struct Fleet {
     pub hot: Hot,
     launch: Launch,
     each: Vec<(usize, String, String)>,
+    clocks: Vec<(usize, i64)>,
     home: TempDir,
 }
 
@@ -217,6 +226,9 @@ impl Fleet {
         for (_, key, value) in self.each.iter().filter(|(node, ..)| *node == nth) {
             launch = launch.set(key, value);
         }
+        for (_, seconds) in self.clocks.iter().filter(|(node, _)| *node == nth) {
+            launch = launch.clock_off_by(*seconds);
+        }
         (launch, database, state)
     }
 
@@ -232,6 +244,15 @@ impl Fleet {
             })
             .await;
         }
+    }
+
+    /// Leads every node's new connections to `postgres`, as an address that follows the primary would. Returns the server
+    /// that was the truth before.
+    pub fn lead_to(&mut self, postgres: PostgresServer) -> PostgresServer {
+        for node in &self.nodes {
+            node.database.lead_to(postgres.port());
+        }
+        std::mem::replace(&mut self.postgres, postgres)
     }
 
     /// Ends a node at once and starts it again, on another port.

@@ -19,6 +19,8 @@ use crate::DEADLINE;
 
 /// The user of the database, its superuser.
 const USER: &str = "bartizan";
+/// The name under which a standby follows.
+const STANDBY: &str = "standby";
 /// Never to be seen in a log or an error.
 const PASSWORD_FILE: &str = "password";
 
@@ -69,16 +71,62 @@ impl PostgresServer {
         assert!(copied.success(), "the data directory could not be copied");
         let password = fs::read_to_string(template.join(PASSWORD_FILE)).expect("the password of the template");
         let extra = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { dir, binaries, owner, password, port: 0, extra, postmaster: None, guard: None };
-        server.guard = Some(server.guard());
+        Self { dir, binaries, owner, password, port: 0, extra, postmaster: None, guard: None }.begin()
+    }
+
+    /// A standby of this server, as an operator makes one: a copy that follows it through `link`, which is the port of a
+    /// proxy that leads here. Nobody waits for it yet: see [`PostgresServer::wait_for_standby`].
+    ///
+    /// # Panics
+    /// When it cannot be made, or does not start.
+    pub fn standby(&self, link: u16) -> Self {
+        let dir = tempfile::Builder::new().prefix("btzpg").tempdir().expect("a temporary directory");
+        give(dir.path(), self.owner);
+        let from = format!("host=127.0.0.1 port={link} user={USER} application_name={STANDBY}");
+        let copied = as_owner(Command::new(self.binaries.join("pg_basebackup")), self.owner)
+            .args(["-d", &from, "--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "-D"])
+            .arg(dir.path().join("data"))
+            .env("PGPASSWORD", &self.password)
+            .stdin(Stdio::null())
+            .output()
+            .expect("pg_basebackup");
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let (binaries, password, extra) = (self.binaries.clone(), self.password.clone(), self.extra.clone());
+        Self { dir, binaries, owner: self.owner, password, port: 0, extra, postmaster: None, guard: None }.begin()
+    }
+
+    /// From here on nothing is committed that the standby has not on its disk.
+    ///
+    /// # Panics
+    /// When there is no standby that follows.
+    pub fn wait_for_standby(&self) {
+        self.sql(USER, &format!("ALTER SYSTEM SET synchronous_standby_names = '{STANDBY}'"));
+        self.sql(USER, "SELECT pg_reload_conf()");
+        let deadline = Instant::now() + DEADLINE;
+        while self.sql(USER, "SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'") != "sync" {
+            assert!(Instant::now() < deadline, "no standby follows:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Makes the standby a primary; returns when it can be written.
+    ///
+    /// # Panics
+    /// When it cannot be promoted.
+    pub fn promote(&self) {
+        assert_eq!(self.sql(USER, "SELECT pg_promote()"), "t", "{}", self.log());
+    }
+
+    fn begin(mut self) -> Self {
+        self.guard = Some(self.guard());
         // Between asking for a free port and using it somebody else may take it.
         for attempt in 0..5 {
-            server.port = free_port();
-            if server.launch(attempt == 4) {
+            self.port = free_port();
+            if self.launch(attempt == 4) {
                 break;
             }
         }
-        server
+        self
     }
 
     /// The address of the database `bartizan`, with its password.

@@ -162,6 +162,25 @@ impl Launch {
         self
     }
 
+    /// Sets the clock of the program, and of nothing else, so many seconds off: ahead, or behind when negative. Only what
+    /// it takes for the time of day: the monotonic clock, which time-outs and sleeps go by, is left alone.
+    ///
+    /// # Panics
+    /// When `libfaketime` is not installed (Debian: `apt-get install faketime`).
+    #[must_use]
+    pub fn clock_off_by(mut self, seconds: i64) -> Self {
+        let variables = [
+            ("LD_PRELOAD", false_time()),
+            ("FAKETIME", format!("{seconds:+}")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            // Times of files are not what this is about.
+            ("NO_FAKE_STAT", "1".to_owned()),
+        ];
+        self.env.retain(|(known, _)| variables.iter().all(|(name, _)| known != name));
+        self.env.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+        self
+    }
+
     /// Takes the limits as the program has them by default.
     #[must_use]
     pub fn default_limits(mut self) -> Self {
@@ -242,10 +261,21 @@ impl Launch {
         let text = |name: &str| hello[name].as_str().unwrap_or_else(|| panic!("no {name} in {hello}")).to_owned();
         let (api, ops, tenant, email) = (text("api"), text("ops"), text("tenant"), text("email"));
         let password = hello["password"].as_str().map(str::to_owned);
-        let server = Server { api, ops, tenant, email, password, launch: self, child, stderr };
+        let pid = child.id();
+        let server = Server { api, ops, tenant, email, password, launch: self, child, pid, stderr };
         server.ready().await;
         server
     }
+}
+
+/// The library that tells a program another time.
+fn false_time() -> String {
+    let name = "faketime/libfaketimeMT.so.1";
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().map(|entry| entry.path());
+    let others = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    let found = others.into_iter().chain(places).map(|place| place.join(name)).find(|path| path.is_file());
+    let found = found.expect("libfaketime is needed for this test: tools/setup installs it (Debian: faketime)");
+    found.to_str().expect("a path in UTF-8").to_owned()
 }
 
 /// The program under a shell that bounds the size of files: writing beyond fails with EFBIG instead of a signal.
@@ -273,6 +303,7 @@ pub struct Server {
     pub password: Option<String>,
     launch: Launch,
     child: Child,
+    pid: Option<u32>,
     stderr: Log,
 }
 
@@ -427,6 +458,11 @@ impl Server {
         next
     }
 
+    /// Gives the next one another clock: see [`Launch::clock_off_by`].
+    pub fn set_clock(&mut self, seconds: i64) {
+        self.launch = self.launch.clone().clock_off_by(seconds);
+    }
+
     /// Resident memory in KiB.
     ///
     /// # Panics
@@ -454,6 +490,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What the library of the false time shares with nobody: a process that is killed leaves it behind.
+        if let Some(pid) = self.pid.filter(|_| self.launch.env.iter().any(|(name, _)| name == "FAKETIME")) {
+            for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
+                drop(std::fs::remove_file(Path::new("/dev/shm").join(name)));
+            }
+        }
         // The process goes with `child`. A failed test wants to know what the server thought of it.
         if std::thread::panicking() {
             eprintln!("--- log of the server ---\n{}", self.log());

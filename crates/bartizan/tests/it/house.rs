@@ -38,6 +38,23 @@ pub(crate) fn passphrase(seed: &str) -> String {
 /// A rate that never stands in the way.
 pub(crate) const OPEN: Rate = Rate { count: 1_000_000, period: Duration::from_secs(1), burst: 1_000_000 };
 
+/// Settings for `dir` with limits out of the way and the cheapest hash there is.
+pub(crate) fn unhindered(dir: &Path) -> Settings {
+    let mut settings = Settings::embedded(dir);
+    for tier in Tier::ALL {
+        settings.limits.tiers.insert(*tier, TierLimits { user: OPEN, tenant: OPEN });
+    }
+    let limits = &mut settings.limits;
+    for rate in [&mut limits.address, &mut limits.network, &mut limits.login_account_network] {
+        *rate = OPEN;
+    }
+    for rate in [&mut limits.login_account, &mut limits.login_network, &mut limits.login_tenant] {
+        *rate = OPEN;
+    }
+    settings.password = Password { min_length: 15, memory_kib: 8, passes: 1, lanes: 1, workers: 4, queue: 10_000 };
+    settings
+}
+
 /// The house. Dropped, it crashes: the runtime of the engine ends in the middle of whatever it does.
 pub(crate) struct House {
     dir: Arc<TempDir>,
@@ -65,18 +82,7 @@ impl House {
     /// As [`House::new`], with settings changed by the test.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let dir = TempDir::new().unwrap();
-        let mut settings = Settings::embedded(dir.path());
-        for tier in Tier::ALL {
-            settings.limits.tiers.insert(*tier, TierLimits { user: OPEN, tenant: OPEN });
-        }
-        let limits = &mut settings.limits;
-        for rate in [&mut limits.address, &mut limits.network, &mut limits.login_account_network] {
-            *rate = OPEN;
-        }
-        for rate in [&mut limits.login_account, &mut limits.login_network, &mut limits.login_tenant] {
-            *rate = OPEN;
-        }
-        settings.password = Password { min_length: 15, memory_kib: 8, passes: 1, lanes: 1, workers: 4, queue: 10_000 };
+        let mut settings = unhindered(dir.path());
         change(&mut settings);
         FileKeyring::create(&settings.secrets).unwrap();
         let mut house =
@@ -241,6 +247,12 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Somebody who comes in through a router that is in no house.
+    pub(crate) fn through(router: axum::Router) -> Self {
+        let ip = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        Self { door: Arc::new(RwLock::new(Some(router))), ip, headers: HeaderMap::new() }
+    }
+
     /// From another address.
     pub(crate) fn from(mut self, ip: &str) -> Self {
         self.ip = ip.parse().unwrap();

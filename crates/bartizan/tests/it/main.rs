@@ -11,6 +11,7 @@ mod guessing;
 mod house;
 mod late;
 mod once;
+mod races;
 mod refresh;
 mod rotation;
 mod router;

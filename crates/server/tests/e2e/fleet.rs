@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::fleet;
 
 /// How old a node's copy may be, by default.
-const BOUND: Duration = Duration::from_secs(1);
+pub(crate) const BOUND: Duration = Duration::from_secs(1);
 
 async fn login(fleet: &Fleet, node: usize) -> Session {
     fleet.on(node).owner().await
@@ -26,7 +26,7 @@ async fn log_out(fleet: &Fleet, node: usize, session: &Session) -> Instant {
 }
 
 /// Demands that no request which begins at `from` or later is let in, and asks until one was refused.
-async fn refused_from(client: &Client, from: Instant) {
+pub(crate) async fn refused_from(client: &Client, from: Instant) {
     loop {
         let began = Instant::now();
         let status = client.get("/v1/whoami").await.status;

@@ -1,19 +1,20 @@
 //! Once, however many nodes are asked, and whatever becomes of the database meanwhile.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bartizan_testkit::{Answer, Client, passphrase};
+use bartizan_testkit::{Answer, Client, Fleet, passphrase};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::fleet;
 
-fn user(email: &str) -> Value {
+pub(crate) fn user(email: &str) -> Value {
     json!({ "email": email, "name": "I", "role": "member", "password": passphrase("i") })
 }
 
-fn refresh(token: &str) -> Value {
+pub(crate) fn refresh(token: &str) -> Value {
     json!({ "refresh_token": token })
 }
 
@@ -38,33 +39,51 @@ async fn sixty_four_refreshes_over_four_nodes_have_one_successor() {
     assert_eq!(fleet.sql("SELECT count(*) FROM refresh_tokens"), "2", "the first one and its successor");
 }
 
+/// A few hundred over HTTP; ten thousand of them race in the library's tests, where a login costs less.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_that_races_a_logout_leaves_nothing_alive() {
-    let fleet = fleet().strict().start(2).await;
-    for round in 0..20 {
-        let (here, there) = (round % 2, (round + 1) % 2);
-        let session = fleet.on(here).owner().await;
-        let (refreshing, ending) = (fleet.on(here).client(), fleet.on(there).client().bearer(&session.access));
-        let (refreshed, ended) = tokio::join!(
-            refreshing.post("/v1/token/refresh", refresh(&session.refresh)),
-            ending.post("/v1/logout", json!({})),
-        );
-        drop(ended.expect(204));
-        let mut access = vec![session.access.clone()];
-        let mut tokens = vec![session.refresh.clone()];
-        if refreshed.status == 200 {
-            access.push(refreshed.text("access_token"));
-            tokens.push(refreshed.text("refresh_token"));
-        } else {
-            drop(refreshed.problem(401));
+    let fleet = Arc::new(fleet().strict().start(2).await);
+    let mut lanes = JoinSet::new();
+    for lane in 0..8 {
+        let fleet = Arc::clone(&fleet);
+        // Changes of one tenant happen one after another.
+        let tenant = format!("lane{lane}");
+        lanes.spawn(async move {
+            drop(fleet.on(0).signup(&tenant).await);
+            for round in 0..40 {
+                race_once(&fleet, &tenant, round).await;
+            }
+        });
+    }
+    lanes.join_all().await;
+    let usable = "SELECT count(*) FROM refresh_tokens r JOIN sessions s ON s.tenant_id = r.tenant_id \
+        AND s.id = r.session_id WHERE r.state = 'live' AND s.ended_at IS NULL";
+    assert_eq!(fleet.sql(usable), "8", "one of each sign-up");
+}
+
+async fn race_once(fleet: &Fleet, tenant: &str, round: usize) {
+    let (here, there) = (fleet.on(round % 2), fleet.on((round + 1) % 2));
+    let session = here.login(tenant, &format!("owner@{tenant}.example"), &passphrase(tenant)).await;
+    let (refreshing, ending) = (here.client(), there.client().bearer(&session.access));
+    let (refreshed, ended) = tokio::join!(
+        refreshing.post("/v1/token/refresh", refresh(&session.refresh)),
+        ending.post("/v1/logout", json!({})),
+    );
+    drop(ended.expect(204));
+    let mut access = vec![session.access.clone()];
+    let mut tokens = vec![session.refresh.clone()];
+    if refreshed.status == 200 {
+        access.push(refreshed.text("access_token"));
+        tokens.push(refreshed.text("refresh_token"));
+    } else {
+        drop(refreshed.problem(401));
+    }
+    for node in [here, there] {
+        for token in &access {
+            drop(node.client().bearer(token).get("/v1/whoami").await.problem(401));
         }
-        for node in &fleet.nodes {
-            for token in &access {
-                drop(node.server.client().bearer(token).get("/v1/whoami").await.problem(401));
-            }
-            for token in &tokens {
-                drop(node.server.client().post("/v1/token/refresh", refresh(token)).await.problem(401));
-            }
+        for token in &tokens {
+            drop(node.client().post("/v1/token/refresh", refresh(token)).await.problem(401));
         }
     }
 }
@@ -89,7 +108,7 @@ async fn one_idempotency_key_on_four_nodes_at_once_is_one_effect() {
 }
 
 /// Makes one user, asking again on another node as long as the answer is one a client may ask again after.
-async fn persist(clients: &[Client], nth: usize) -> Answer {
+pub(crate) async fn persist(clients: &[Client], nth: usize) -> Answer {
     let deadline = Instant::now() + bartizan_testkit::DEADLINE;
     for attempt in nth.. {
         let client = clients[attempt % clients.len()].with("idempotency-key", &format!("persist-{nth}"));

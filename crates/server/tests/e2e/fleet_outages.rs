@@ -103,6 +103,58 @@ async fn finding_04_a_redis_that_is_silent_or_gone_fails_no_request() {
     }
 }
 
+/// Asks so often, one request after another for each client; how long each took, the shortest first.
+async fn times(clients: &[Client], count: usize) -> Vec<Duration> {
+    let mut running = JoinSet::new();
+    for client in clients {
+        let client = client.clone();
+        running.spawn(async move {
+            let mut times = Vec::new();
+            for _ in 0..count {
+                let began = Instant::now();
+                drop(client.get("/v1/whoami").await.expect(200));
+                times.push(began.elapsed());
+            }
+            times
+        });
+    }
+    let mut all: Vec<Duration> = running.join_all().await.into_iter().flatten().collect();
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finding_04_with_the_default_time_out_a_hung_redis_costs_it_once() {
+    let mut fleet = crate::impatient_fleet().set("STATE__LEASES", "false").start(2).await;
+    // Two at a time for each node.
+    let mut clients = clients(&fleet).await;
+    clients.extend(clients.clone());
+    drop(times(&clients, 100).await);
+    let timed_out =
+        async |fleet: &Fleet| activity(fleet.on(0), "timeouts").await + activity(fleet.on(1), "timeouts").await;
+    fleet.redis().pause();
+    let met = timed_out(&fleet).await;
+    let after = times(&clients, 100).await;
+    let waited = timed_out(&fleet).await - met;
+    // Those who meet it wait out 50 ms, and nobody else waits for anything: not one would be below 50 ms. A busy machine
+    // takes its time besides.
+    assert!(waited < 40.0, "{waited} of {} requests waited", after.len());
+    assert!(after[after.len() / 4] < Duration::from_millis(50), "{after:?}");
+    assert!(after[after.len() - 1] < Duration::from_secs(2), "{after:?}");
+    for node in &fleet.nodes {
+        up(&node.server, false).await;
+    }
+    // Nothing is refused that has nothing to do with Redis.
+    let session = fleet.on(0).owner().await;
+    drop(fleet.on(1).user(&session, "member", "new@acme.example").await);
+    drop(session.client.post("/v1/logout", serde_json::json!({})).await.expect(204));
+    fleet.redis().resume();
+    for node in &fleet.nodes {
+        up(&node.server, true).await;
+    }
+    drop(times(&clients, 20).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn finding_04_emptying_redis_or_its_scripts_fails_no_request() {
     let mut fleet = fleet().strict().start(2).await;

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod admissions;
 mod audit;
 mod browser;
 mod dev;
@@ -16,7 +17,10 @@ mod doctor;
 mod faults;
 mod findings;
 mod fleet;
+mod fleet_clocks;
+mod fleet_failover;
 mod fleet_history;
+mod fleet_http2;
 mod fleet_limits;
 mod fleet_once;
 mod fleet_outages;
@@ -49,7 +53,12 @@ async fn server() -> Server {
 /// Several nodes about to be started. They are patient with Redis: on a busy machine a time-out of 50 ms is an outage, in
 /// which other promises hold than those that most tests are about.
 fn fleet() -> FleetPlan {
-    let mut plan = FleetPlan::new(launch()).set("STATE__TIMEOUT", "2s");
+    impatient_fleet().set("STATE__TIMEOUT", "2s")
+}
+
+/// The same with the time-out that the program has by default.
+fn impatient_fleet() -> FleetPlan {
+    let mut plan = FleetPlan::new(launch());
     // Tests ask as fast as the machine can: only what a test is about may say no.
     for table in ["ADDRESS", "TIERS__FREE"] {
         plan = plan.set(&format!("LIMITS__{table}__PER_MINUTE"), "10000000");

@@ -32,9 +32,10 @@ use conn::Trace;
 use turn::Turn;
 use wire::Wire;
 
-/// How long an effect on live credentials is kept: the hard maximum of an access token's life (15 minutes) plus one
-/// minute of clock skew. After it no token is left that the effect could end.
-pub const EFFECT_LIFE: std::time::Duration = std::time::Duration::from_secs(16 * 60);
+/// How long an effect on live credentials is kept: the hard maximum of an access token's life (15 minutes), the ten by
+/// which the clocks of two nodes may differ (five minutes each way: the one that ended it is behind, the one that issued
+/// it and is asked is ahead), and one more. After it no token is left that the effect could end.
+pub const EFFECT_LIFE: std::time::Duration = std::time::Duration::from_secs(26 * 60);
 
 /// An open database. Cheap to clone; all clones share the connections.
 ///

@@ -25,6 +25,8 @@ pub(super) enum Access {
     Read,
     /// Changing.
     Change,
+    /// Describing a server to its operator, whatever it is. Reads only.
+    Describe,
 }
 
 /// How the connections of one pool behave.
@@ -73,7 +75,7 @@ pub(super) async fn enter(conn: &mut PgConnection, session: Session) -> Result<(
         return Err(StoreError::new(StoreErrorKind::Outdated { found, needed: OLDEST }));
     }
     let (standby, encoding): (bool, String) = sqlx::query_as::<_, Greeting>(ENTER)
-        .bind(session.access == Access::Read)
+        .bind(session.access != Access::Change)
         .bind(millis(TURN.min(session.answer)))
         .bind(millis(session.answer))
         .bind(millis(IDLE))
@@ -86,7 +88,8 @@ pub(super) async fn enter(conn: &mut PgConnection, session: Session) -> Result<(
             .sentence("the database does not hold Unicode: create it with `ENCODING 'UTF8'`")
             .detail(encoding));
     }
-    if standby && session.access == Access::Change {
+    // Not to be read either: it may lag behind, and who reads the revocations there takes an old copy for a fresh one.
+    if standby && session.access != Access::Describe {
         return Err(StoreError::new(StoreErrorKind::ReadOnly).sentence(crate::error::STANDBY));
     }
     Ok(())

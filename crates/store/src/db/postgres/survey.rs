@@ -70,7 +70,7 @@ const DENIED: &str = "SELECT c.relname::text FROM pg_catalog.pg_class c \
 pub(in crate::db) async fn survey(url: &str, options: &DbOptions) -> Result<ServerFacts, StoreError> {
     let connect = address::read(url, options.password.as_ref())?;
     let place = address::place(&connect);
-    let session = Session { access: Access::Read, answer: options.answer };
+    let session = Session { access: Access::Describe, answer: options.answer };
     let describing = async {
         let mut conn = first_connection(&connect, session, options.acquire).await?;
         let facts = describe(&mut conn, place.clone(), address::is_local(&connect)).await?;
