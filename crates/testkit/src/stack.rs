@@ -93,10 +93,10 @@ impl Stack {
                 Hot::Cluster(cluster)
             }
         };
-        // A test that runs has up to three nodes, each with a few connections. Many databases are created: that
+        // Two tests for each core, each with up to three nodes of a few connections. Many databases are created: that
         // shall not cause a checkpoint each time.
         let tests = std::thread::available_parallelism().map_or(1, usize::from);
-        let connections = format!("max_connections={}", (50 + 24 * tests).min(1000));
+        let connections = format!("max_connections={}", (50 + 48 * tests).min(1000));
         let postgres = PostgresServer::start_with(&[&connections, "max_wal_size=2GB", "checkpoint_timeout=30min"]);
         let guard = guard(&hot);
         Some(Self { kind, postgres, hot, guard })
