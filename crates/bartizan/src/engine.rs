@@ -440,7 +440,8 @@ async fn open_shared(
     };
     let link = Link::start(address, options);
     link.ready(SHARED_START).await.map_err(|cause| {
-        StartError::new(format!("the shared state (state.url) cannot be used: {cause}. See that it runs and that address, user, password and TLS are right"))
+        let (found, mend) = cause.explain();
+        StartError::new(format!("the shared state (state.url) cannot be used: {found}. To mend it, {mend}"))
     })?;
     match link.survey().await {
         Ok(servers) => {

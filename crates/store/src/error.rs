@@ -271,7 +271,12 @@ fn sqlstate(code: &str) -> (StoreErrorKind, Option<&'static str>) {
         (_, "53") => (Kind::Busy, None),
         // Connection exceptions; shutting down, crashed, starting up, idle for too long.
         ("57P01" | "57P02" | "57P03" | "57P05", _) | (_, "08") => (Kind::Unreachable, None),
-        ("28P01", _) => (Kind::Access, Some("the database server refuses the password: give the right one")),
+        ("28P01", _) => (
+            Kind::Access,
+            Some(
+                "the database server refuses the password: write the right one into the file of `database.password_file`",
+            ),
+        ),
         (_, "28") => (
             Kind::Access,
             Some("the database server refuses the login: see its pg_hba.conf, the name of the user, and TLS"),

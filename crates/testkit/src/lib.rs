@@ -23,22 +23,26 @@
 mod client;
 mod fleet;
 mod jwt;
+mod old;
 mod postgres;
 mod program;
 mod proxy;
 mod raw;
 mod redis;
 mod server;
+mod stack;
 
 pub use client::{Answer, Client};
 pub use fleet::{Fleet, FleetPlan, Hot, Node};
 pub use jwt::{claims, header, tampered};
+pub use old::{old_postgres, old_redis};
 pub use postgres::PostgresServer;
 pub use program::{Finished, run};
 pub use proxy::Proxy;
 pub use raw::raw;
 pub use redis::{ClusterSet, RedisServer, SERVICE, SentinelSet, free_port, until};
 pub use server::{Home, Launch, Server, Session, passphrase};
+pub use stack::{Stack, StackKind};
 
 use std::time::Duration;
 

@@ -178,15 +178,7 @@ impl PostgresServer {
     /// # Panics
     /// When a statement fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
-        let output = Command::new(self.binaries.join("psql"))
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER, "-d", database])
-            .args(["-p", &self.port.to_string(), "-c", sql])
-            .env("PGPASSWORD", &self.password)
-            .stdin(Stdio::null())
-            .output()
-            .expect("psql");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        psql(self.port, &self.password, database, sql).unwrap_or_else(|said| panic!("{sql}: {said}"))
     }
 
     /// Kills the server and all its processes at once, as a loss of power would.
@@ -295,6 +287,19 @@ impl Drop for PostgresServer {
             let _ = guard.wait();
         }
     }
+}
+
+/// Runs SQL as the superuser of the server on `port`: what `psql` prints, or why it failed.
+pub(crate) fn psql(port: u16, password: &str, database: &str, sql: &str) -> Result<String, String> {
+    let output = Command::new(binaries().join("psql"))
+        .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER, "-d", database])
+        .args(["-p", &port.to_string(), "-c", sql])
+        .env("PGPASSWORD", password)
+        .stdin(Stdio::null())
+        .output()
+        .expect("psql");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
 /// Where the server's programs are.

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -42,7 +43,7 @@ pub struct RedisServer {
     sentinel: bool,
     /// Arguments of `redis-cli` that get in.
     entry: Vec<String>,
-    tls: bool,
+    tls: Option<Certificates>,
     child: Child,
 }
 
@@ -60,7 +61,7 @@ impl RedisServer {
     /// # Panics
     /// When `redis-server` is missing or does not start.
     pub async fn with(args: &[&str]) -> Self {
-        Self::launch(args, &[], false, None).await
+        Self::launch(args, &[], None, None).await
     }
 
     /// A server that demands `password` of the default user.
@@ -68,7 +69,7 @@ impl RedisServer {
     /// # Panics
     /// When `redis-server` is missing or does not start.
     pub async fn with_password(password: &str) -> Self {
-        Self::launch(&["--requirepass", password], &["-a", password], false, None).await
+        Self::launch(&["--requirepass", password], &["-a", password], None, None).await
     }
 
     /// A server that speaks nothing but TLS, for the names `localhost` and `127.0.0.1`, with a certificate of an
@@ -77,33 +78,29 @@ impl RedisServer {
     /// # Panics
     /// When `redis-server` is missing, was built without TLS, or does not start.
     pub async fn with_tls(args: &[&str]) -> Self {
-        let home = TempDir::new().expect("a temporary directory");
-        write_certificates(home.path());
-        let file = |name: &str| home.path().join(name).to_string_lossy().into_owned();
-        let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
-        let mut all = vec!["--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key];
-        all.extend(["--tls-auth-clients", "no"]);
-        all.extend(args);
-        Self::launch(&all, &["--tls", "--cacert", &ca], false, Some(home)).await
+        Self::launch(args, &[], None, Some(&Certificates::make())).await
     }
 
-    /// Starts a server in `home`, which holds what the kind needs: certificates, or the file of a sentinel.
-    async fn launch(args: &[&str], entry: &[&str], sentinel: bool, home: Option<TempDir>) -> Self {
+    /// Starts a server. A sentinel has a `home` with its file.
+    async fn launch(args: &[&str], entry: &[&str], home: Option<TempDir>, tls: Option<&Certificates>) -> Self {
+        let sentinel = home.is_some();
         let home = home.unwrap_or_else(|| TempDir::new().expect("a temporary directory"));
-        let is_tls = home.path().join("ca.pem").exists();
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let entry: Vec<String> = entry.iter().map(|arg| (*arg).to_owned()).collect();
+        let mut entry: Vec<String> = entry.iter().map(|arg| (*arg).to_owned()).collect();
+        if let Some(tls) = tls {
+            entry.extend(["--tls".to_owned(), "--cacert".to_owned(), tls.path("ca.pem")]);
+        }
         // Another process may take the port in between: then the server ends, and another is tried.
         for _ in 0..20 {
             let port = free_port();
-            let child = spawn(home.path(), port, &args, sentinel, is_tls);
+            let child = spawn(home.path(), port, &args, sentinel, tls);
             let mut server = Self {
                 home: TempDir::new().expect("a directory"),
                 port,
                 args: args.clone(),
                 sentinel,
                 entry: entry.clone(),
-                tls: is_tls,
+                tls: tls.cloned(),
                 child,
             };
             if server.answers().await {
@@ -136,12 +133,29 @@ impl RedisServer {
 
     /// Its address, without credentials.
     pub fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.tls { "rediss" } else { "redis" }, self.port)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.port)
+    }
+
+    /// The id of its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Where its files are: dumps, logs of writes, certificates.
+    pub fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "rediss" } else { "redis" }
     }
 
     /// The certificate of the authority that signed its own.
+    ///
+    /// # Panics
+    /// When it has none.
     pub fn ca(&self) -> PathBuf {
-        self.home.path().join("ca.pem")
+        self.tls.as_ref().expect("a server with TLS").path("ca.pem").into()
     }
 
     /// Ends it at once, as a power cut would.
@@ -160,7 +174,7 @@ impl RedisServer {
         if self.child.try_wait().expect("a child").is_none() {
             self.kill().await;
         }
-        self.child = spawn(self.home.path(), self.port, &self.args, self.sentinel, self.tls);
+        self.child = spawn(self.home.path(), self.port, &self.args, self.sentinel, self.tls.as_ref());
         assert!(self.answers().await, "redis-server does not start again");
     }
 
@@ -209,7 +223,7 @@ impl RedisServer {
     }
 }
 
-fn spawn(home: &Path, port: u16, args: &[String], sentinel: bool, tls: bool) -> Child {
+fn spawn(home: &Path, port: u16, args: &[String], sentinel: bool, tls: Option<&Certificates>) -> Child {
     let mut command = Command::new("redis-server");
     if sentinel {
         // A sentinel writes what it learns into its configuration, so it has one.
@@ -217,7 +231,14 @@ fn spawn(home: &Path, port: u16, args: &[String], sentinel: bool, tls: bool) -> 
     }
     command.args(["--dir", &home.to_string_lossy(), "--bind", "127.0.0.1"]);
     let port = port.to_string();
-    command.args(if tls { ["--port", "0", "--tls-port", &port] } else { ["--port", &port, "--tls-port", "0"] });
+    match tls {
+        None => command.args(["--port", &port, "--tls-port", "0"]),
+        Some(tls) => command
+            .args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"])
+            .args(["--tls-ca-cert-file", &tls.path("ca.pem")])
+            .args(["--tls-cert-file", &tls.path("cert.pem")])
+            .args(["--tls-key-file", &tls.path("key.pem")]),
+    };
     if sentinel {
         command.arg("--sentinel");
     } else {
@@ -227,20 +248,32 @@ fn spawn(home: &Path, port: u16, args: &[String], sentinel: bool, tls: bool) -> 
     command.spawn().expect("redis-server")
 }
 
-/// `ca.pem`, `cert.pem` and `key.pem` in `home`.
-fn write_certificates(home: &Path) {
-    let ca_key = rcgen::KeyPair::generate().expect("a key");
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "an authority for one test");
-    let ca_cert = ca.self_signed(&ca_key).expect("a certificate");
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let cert =
-        rcgen::CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer).expect("a certificate");
-    for (name, text) in [("ca.pem", ca_cert.pem()), ("cert.pem", cert.pem()), ("key.pem", key.serialize_pem())] {
-        std::fs::write(home.join(name), text).expect("to write a certificate");
+/// `ca.pem`, `cert.pem` and `key.pem` in a directory: a server's certificate for `localhost` and `127.0.0.1`, and that of
+/// the authority that signed it.
+#[derive(Clone, Debug)]
+struct Certificates(Arc<TempDir>);
+
+impl Certificates {
+    fn make() -> Self {
+        let home = TempDir::new().expect("a temporary directory");
+        let ca_key = rcgen::KeyPair::generate().expect("a key");
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(rcgen::DnType::CommonName, "an authority for one test");
+        let ca_cert = ca.self_signed(&ca_key).expect("a certificate");
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let cert =
+            rcgen::CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer).expect("a certificate");
+        for (name, text) in [("ca.pem", ca_cert.pem()), ("cert.pem", cert.pem()), ("key.pem", key.serialize_pem())] {
+            std::fs::write(home.path().join(name), text).expect("to write a certificate");
+        }
+        Self(Arc::new(home))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().expect("a path in UTF-8").to_owned()
     }
 }
 
@@ -263,7 +296,15 @@ impl SentinelSet {
     /// # Panics
     /// When they do not come to know each other.
     pub async fn start(replicas: usize, sentinels: usize) -> Self {
-        Self::build(replicas, sentinels, None).await
+        Self::build(replicas, sentinels, None, None).await
+    }
+
+    /// The same, where all speak nothing but TLS, among each other too.
+    ///
+    /// # Panics
+    /// When they do not come to know each other.
+    pub async fn with_tls(replicas: usize, sentinels: usize) -> Self {
+        Self::build(replicas, sentinels, None, Some(&Certificates::make())).await
     }
 
     /// The same with a password that the servers demand and another that the sentinels do.
@@ -271,28 +312,28 @@ impl SentinelSet {
     /// # Panics
     /// When they do not come to know each other.
     pub async fn with_passwords(replicas: usize, sentinels: usize, servers_word: &str, sentinels_word: &str) -> Self {
-        Self::build(replicas, sentinels, Some((servers_word, sentinels_word))).await
+        Self::build(replicas, sentinels, Some((servers_word, sentinels_word)), None).await
     }
 
-    async fn build(replicas: usize, sentinels: usize, words: Option<(&str, &str)>) -> Self {
+    async fn build(replicas: usize, sentinels: usize, words: Option<(&str, &str)>, tls: Option<&Certificates>) -> Self {
         let entry = words.map_or(Vec::new(), |(word, _)| vec!["-a", word]);
-        let mut args = vec!["--repl-diskless-sync-delay", "0"];
+        let mut args = vec!["--repl-diskless-sync-delay", "0", "--tls-replication", yes(tls)];
         if let Some((word, _)) = words {
             args.extend(["--requirepass", word, "--masterauth", word]);
         }
-        let primary = RedisServer::launch(&args, &entry, false, None).await;
+        let primary = RedisServer::launch(&args, &entry, None, tls).await;
         let port = primary.port().to_string();
         let mut servers = vec![primary];
         args.extend(["--replicaof", "127.0.0.1", &port]);
         for _ in 0..replicas {
-            servers.push(RedisServer::launch(&args, &entry, false, None).await);
+            servers.push(RedisServer::launch(&args, &entry, None, tls).await);
         }
         for replica in servers.iter().skip(1) {
             until("a replica follows", || async { replica.info("master_link_status").await == "up" }).await;
         }
         let mut set = Self { servers, sentinels: Vec::new() };
         for _ in 0..sentinels {
-            set.sentinels.push(Self::sentinel(&port, (sentinels / 2 + 1).to_string(), words).await);
+            set.sentinels.push(Self::sentinel(&port, (sentinels / 2 + 1).to_string(), words, tls).await);
         }
         for sentinel in &set.sentinels {
             until("the sentinels know everybody", || set.knows_everybody(sentinel)).await;
@@ -301,12 +342,19 @@ impl SentinelSet {
     }
 
     /// One sentinel that watches the primary on `port`.
-    async fn sentinel(port: &str, quorum: String, words: Option<(&str, &str)>) -> RedisServer {
+    async fn sentinel(
+        port: &str,
+        quorum: String,
+        words: Option<(&str, &str)>,
+        tls: Option<&Certificates>,
+    ) -> RedisServer {
         let home = TempDir::new().expect("a directory");
         std::fs::write(home.path().join("sentinel.conf"), "").expect("to write a configuration");
-        let (args, entry) =
+        let (mut args, entry) =
             words.map_or((Vec::new(), Vec::new()), |(_, word)| (vec!["--requirepass", word], vec!["-a", word]));
-        let sentinel = RedisServer::launch(&args, &entry, true, Some(home)).await;
+        // Towards the servers and the other sentinels as well.
+        args.extend(["--tls-replication", yes(tls)]);
+        let sentinel = RedisServer::launch(&args, &entry, Some(home), tls).await;
         sentinel.cli(&["SENTINEL", "MONITOR", SERVICE, "127.0.0.1", port, &quorum]).await;
         if let Some((word, _)) = words {
             sentinel.cli(&["SENTINEL", "SET", SERVICE, "auth-pass", word]).await;
@@ -327,7 +375,7 @@ impl SentinelSet {
     /// The address of the service.
     pub fn url(&self) -> String {
         let hosts: Vec<String> = self.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.port())).collect();
-        format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
+        format!("{}+sentinel://{}/{SERVICE}", self.servers[0].scheme(), hosts.join(","))
     }
 
     /// The port that most sentinels name as the primary's, when they agree.
@@ -345,12 +393,18 @@ impl SentinelSet {
     }
 }
 
+/// The value of a setting that goes with TLS.
+const fn yes(tls: Option<&Certificates>) -> &'static str {
+    if tls.is_some() { "yes" } else { "no" }
+}
+
 /// A cluster: its nodes notice a dead one after one second.
 #[derive(Debug)]
 pub struct ClusterSet {
     /// First the primaries, each with an equal share of the slots, then their replicas.
     pub nodes: Vec<RedisServer>,
     primaries: usize,
+    tls: Option<Certificates>,
 }
 
 impl ClusterSet {
@@ -359,11 +413,23 @@ impl ClusterSet {
     /// # Panics
     /// When it does not become whole.
     pub async fn start(primaries: usize, replicas_each: usize) -> Self {
+        Self::build(primaries, replicas_each, None).await
+    }
+
+    /// The same, where all speak nothing but TLS, among each other too.
+    ///
+    /// # Panics
+    /// When it does not become whole.
+    pub async fn with_tls(primaries: usize, replicas_each: usize) -> Self {
+        Self::build(primaries, replicas_each, Some(Certificates::make())).await
+    }
+
+    async fn build(primaries: usize, replicas_each: usize, tls: Option<Certificates>) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..primaries * (1 + replicas_each) {
-            nodes.push(Self::node().await);
+            nodes.push(Self::node(tls.as_ref()).await);
         }
-        let set = Self { nodes, primaries };
+        let set = Self { nodes, primaries, tls };
         let share = 16_384 / primaries;
         for (nth, node) in set.nodes.iter().enumerate() {
             node.cli(&["CLUSTER", "SET-CONFIG-EPOCH", &(nth + 1).to_string()]).await;
@@ -396,11 +462,12 @@ impl ClusterSet {
         set
     }
 
-    async fn node() -> RedisServer {
+    async fn node(tls: Option<&Certificates>) -> RedisServer {
         let bus = free_port().to_string();
         let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1000"];
         let more = ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"];
-        RedisServer::with(&[&args[..], &more[..]].concat()).await
+        let encrypted = ["--tls-cluster", yes(tls), "--tls-replication", yes(tls)];
+        RedisServer::launch(&[&args[..], &more[..], &encrypted[..]].concat(), &[], None, tls).await
     }
 
     async fn introduce(&self, node: &RedisServer) {
@@ -419,7 +486,7 @@ impl ClusterSet {
     /// # Panics
     /// When it is not made welcome.
     pub async fn grow(&mut self) -> usize {
-        let node = Self::node().await;
+        let node = Self::node(self.tls.as_ref()).await;
         self.introduce(&node).await;
         self.nodes.push(node);
         for node in &self.nodes {
@@ -484,6 +551,6 @@ impl ClusterSet {
     pub fn url(&self) -> String {
         let hosts: Vec<String> =
             self.nodes.iter().take(self.primaries).map(|node| format!("127.0.0.1:{}", node.port())).collect();
-        format!("redis+cluster://{}", hosts.join(","))
+        format!("{}+cluster://{}", self.nodes[0].scheme(), hosts.join(","))
     }
 }

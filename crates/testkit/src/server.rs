@@ -13,34 +13,21 @@ use tokio::sync::OnceCell;
 
 use crate::fleet::secret;
 use crate::program::{Finished, clean, run};
-use crate::{Client, DEADLINE, PostgresServer, RedisServer};
+use crate::stack::Share;
+use crate::{Client, DEADLINE, PostgresServer, StackKind};
 
 /// A directory that goes when the last owner does. The server's part of it has a space and non-ASCII letters in its
 /// name, so that every test also proves that paths may have them.
+///
+/// Where the tests run on servers ([`StackKind::of_this_run`]), it also stands for a database and a prefix of keys there.
 #[derive(Clone, Debug)]
 pub struct Home(Arc<Place>);
 
 #[derive(Debug)]
 struct Place {
     dir: TempDir,
-    stack: OnceCell<Stack>,
+    shared: OnceCell<Arc<Share>>,
 }
-
-/// What a server with this home shares with other nodes that do not exist: see [`STACK`].
-struct Stack {
-    postgres: PostgresServer,
-    redis: RedisServer,
-}
-
-impl std::fmt::Debug for Stack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stack").field("redis", &self.redis).finish_non_exhaustive()
-    }
-}
-
-/// With this variable set to `cluster`, each home has a PostgreSQL and a Redis of its own, and a server in it uses them
-/// in place of SQLite and its own memory: so the same tests run on both.
-const STACK: &str = "BARTIZAN_TEST_STACK";
 
 impl Home {
     /// A new, empty directory.
@@ -48,40 +35,31 @@ impl Home {
     /// # Panics
     /// When none can be made.
     pub fn new() -> Self {
+        Self::with(OnceCell::new())
+    }
+
+    /// A new, empty directory for what this one holds now: the database stays where it is.
+    ///
+    /// # Panics
+    /// When none can be made.
+    #[must_use]
+    pub fn moved(&self) -> Self {
+        Self::with(self.0.shared.get().map_or_else(OnceCell::new, |share| OnceCell::new_with(Some(Arc::clone(share)))))
+    }
+
+    fn with(shared: OnceCell<Arc<Share>>) -> Self {
         let dir = tempfile::Builder::new().prefix("btz").tempdir().expect("a temporary directory");
-        Self(Arc::new(Place { dir, stack: OnceCell::new() }))
+        Self(Arc::new(Place { dir, shared }))
     }
 
-    /// Starts what is shared, where the tests are to run on it.
-    async fn share(&self) {
-        if std::env::var_os(STACK).is_none_or(|stack| stack != "cluster") {
-            return;
+    /// The variables that name what is shared, where the tests run on servers.
+    async fn shared(&self) -> Vec<(String, String)> {
+        let kind = StackKind::of_this_run();
+        if kind == StackKind::Embedded {
+            return Vec::new();
         }
-        self.0
-            .stack
-            .get_or_init(|| async {
-                let postgres = PostgresServer::start();
-                secret(&self.outer().join("database-password"), postgres.password());
-                Stack { postgres, redis: RedisServer::start().await }
-            })
-            .await;
-    }
-
-    /// The variables that name what is shared.
-    fn shared(&self) -> Vec<(String, String)> {
-        let Some(Stack { postgres, redis }) = self.0.stack.get() else { return Vec::new() };
-        let password = self.outer().join("database-password");
-        let database = format!("postgres://bartizan@127.0.0.1:{}/bartizan", postgres.port());
-        [
-            ("DATABASE__URL", database.as_str()),
-            ("DATABASE__PASSWORD_FILE", password.to_str().expect("a path in UTF-8")),
-            ("DATABASE__POOL", "4"),
-            ("STATE__URL", &redis.url()),
-            ("STATE__TIMEOUT", "2s"),
-            ("STATE__LEASES", "false"),
-        ]
-        .map(|(key, value)| (format!("BARTIZAN__{key}"), value.to_owned()))
-        .to_vec()
+        let share = self.0.shared.get_or_init(|| async { Arc::new(Share::take(kind).await) });
+        share.await.variables()
     }
 
     /// The outer directory: the working directory of the program, empty but for `dir`.
@@ -181,6 +159,18 @@ impl Launch {
         self
     }
 
+    /// Keeps the truth in this server; its password goes into a file beside the program's directory.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    #[must_use]
+    pub fn database(self, server: &PostgresServer) -> Self {
+        let password = self.home.outer().join("database-password");
+        secret(&password, server.password());
+        self.set("DATABASE__URL", &format!("postgres://bartizan@127.0.0.1:{}/bartizan", server.port()))
+            .set("DATABASE__PASSWORD_FILE", password.to_str().expect("a path in UTF-8"))
+    }
+
     /// Takes the limits as the program has them by default.
     #[must_use]
     pub fn default_limits(mut self) -> Self {
@@ -216,7 +206,7 @@ impl Launch {
 
     /// Runs another command of the same program in the same directory and environment, to its end.
     pub async fn command(&self, args: &[&str]) -> Finished {
-        run(&self.binary, args, &self.variables(), self.home.outer()).await
+        run(&self.binary, args, &self.variables().await, self.home.outer()).await
     }
 
     fn names_its_database(&self) -> bool {
@@ -224,8 +214,8 @@ impl Launch {
     }
 
     /// Its environment: what is shared, unless the test says itself what is.
-    fn variables(&self) -> Vec<(String, String)> {
-        let mut all = if self.names_its_database() { Vec::new() } else { self.home.shared() };
+    async fn variables(&self) -> Vec<(String, String)> {
+        let mut all = if self.names_its_database() { Vec::new() } else { self.home.shared().await };
         all.extend(self.env.iter().cloned());
         all
     }
@@ -235,11 +225,8 @@ impl Launch {
     /// # Panics
     /// When it does not become ready; the message holds what it said.
     pub async fn start(self) -> Server {
-        if !self.names_its_database() {
-            self.home.share().await;
-        }
         let mut command = self.largest_file.map_or_else(|| clean(&self.binary), |kib| small_disk(&self.binary, kib));
-        command.current_dir(self.home.outer()).envs(self.variables());
+        command.current_dir(self.home.outer()).envs(self.variables().await);
         command.args(["dev", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--json", "--dir"]);
         command.arg(self.home.dir()).args(&self.args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -27,25 +27,26 @@ pub(super) async fn examine(settings: &Settings) -> Vec<Line> {
     }
     match ask(state).await {
         Ok(servers) => servers.iter().flat_map(|server| judge(server, state)).collect(),
-        Err(found) => vec![fail(
-            "state",
-            found,
-            "see that it runs (Redis 7.0 or Valkey 7.2 at least), and that state.url, user, password and TLS are right",
-        )],
+        Err((found, mend)) => vec![fail("state", found, mend)],
     }
 }
 
-async fn ask(state: &State) -> Result<Vec<ServerInfo>, String> {
-    let address = Address::parse(&state.url).map_err(|cause| cause.to_string())?;
-    let secret = |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose();
+/// Each server as it describes itself, or what is wrong and how to mend it.
+async fn ask(state: &State) -> Result<Vec<ServerInfo>, (String, &'static str)> {
+    let address =
+        Address::parse(&state.url).map_err(|cause| (cause.to_string(), "write state.url as docs/config.md shows"))?;
+    let unreadable = "write the password into that file, mode 0600, or name another";
+    let secret = |path: &Option<std::path::PathBuf>| {
+        path.as_deref().map(read_secret).transpose().map_err(|fault| (fault.to_string(), unreadable))
+    };
     let options = LinkOptions {
         // To look at is not to serve: a slow answer is a finding, not a failure.
         timeout: state.timeout.max(Duration::from_secs(1)),
         connect: state.connect,
         user: state.user.clone(),
-        password: secret(&state.password_file).map_err(|fault| fault.to_string())?,
+        password: secret(&state.password_file)?,
         ca: state.ca_file.clone(),
-        sentinel_password: secret(&state.sentinel_password_file).map_err(|fault| fault.to_string())?,
+        sentinel_password: secret(&state.sentinel_password_file)?,
         pool: 1,
     };
     let link = Link::start(address, options);
@@ -54,7 +55,7 @@ async fn ask(state: &State) -> Result<Vec<ServerInfo>, String> {
         Err(cause) => Err(cause),
     };
     link.shutdown().await;
-    servers.map_err(|cause| cause.to_string())
+    servers.map_err(|cause| cause.explain())
 }
 
 fn judge(info: &ServerInfo, state: &State) -> Vec<Line> {

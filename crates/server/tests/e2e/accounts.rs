@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use bartizan_testkit::passphrase;
+use bartizan_testkit::{PostgresServer, RedisServer, passphrase};
 use serde_json::json;
 
-use crate::server;
+use crate::{launch, server};
 
 #[tokio::test]
 async fn signup_makes_a_free_tenant_and_its_owner() {
@@ -257,4 +257,53 @@ async fn personal_data_is_not_readable_on_the_disk() {
         }
     }
     assert!(searched > 10_000, "the database was not among the files");
+}
+
+#[tokio::test]
+async fn personal_data_is_not_readable_on_the_servers_disks() {
+    let postgres = PostgresServer::start();
+    // Whatever was ever written to Redis is in its log of writes, and what is there now in its dump.
+    let plain = ["--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--rdbcompression", "no"];
+    let redis = RedisServer::with(&plain).await;
+    let launch = launch().database(&postgres).set("STATE__URL", &redis.url()).set("STATE__TIMEOUT", "2s");
+    let server = launch.set("REVOCATION__MODE", "strict").start().await;
+
+    let owner = server.signup("globex").await;
+    let user =
+        json!({ "email": "uma@globex.example", "name": "Uma User", "role": "member", "password": passphrase("uma") });
+    let once = owner.client.with("idempotency-key", "the-only-time");
+    let made = once.post("/v1/users", user).await.expect(201);
+    let path = format!("/v1/users/{}", made.text("id"));
+    drop(owner.client.patch(&path, json!({ "name": "Úrsula User" })).await.expect(200));
+    let wrong = json!({ "tenant": "globex", "email": "uma@globex.example", "password": passphrase("wrong") });
+    drop(server.client().post("/v1/login", wrong).await.expect(401));
+    let uma = server.login("globex", "uma@globex.example", &passphrase("uma")).await;
+    let next = server.client().post("/v1/token/refresh", json!({ "refresh_token": uma.refresh })).await.expect(200);
+    drop(uma.client.post("/v1/logout", json!({})).await.expect(204));
+    drop(owner.client.get("/v1/users").await.expect(200));
+
+    postgres.sql("bartizan", "CHECKPOINT");
+    assert_eq!(redis.cli(&["SAVE"]).await, "OK");
+    let refreshed = (next.text("access_token"), next.text("refresh_token"));
+    let signature = |token: &str| token.rsplit('.').next().unwrap().to_lowercase();
+    let secrets = [
+        ["@globex.example", "olive owner", "uma user", "úrsula"].map(str::to_owned).to_vec(),
+        ["globex", "uma", "wrong"].map(passphrase).to_vec(),
+        [&owner.access, &uma.access, &refreshed.0].map(|token| signature(token)).to_vec(),
+        [&owner.refresh, &uma.refresh, &refreshed.1].map(|token| token.to_lowercase()).to_vec(),
+    ]
+    .concat();
+    // What is no secret is found by the same search: the tenant's name, and the prefix of the keys.
+    for (place, known) in [(postgres.socket_dir(), "globex"), (redis.dir(), "bz:")] {
+        let mut files_with_known = 0;
+        for file in crate::secrets::files(place) {
+            let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).to_lowercase();
+            files_with_known += usize::from(text.contains(known));
+            for secret in &secrets {
+                assert!(!text.contains(secret), "{secret:?} stands readable in {}", file.display());
+            }
+        }
+        // The table and PostgreSQL's log of writes; the dump and Redis' log of writes.
+        assert!(files_with_known >= 2, "{known:?} in {files_with_known} files of {}", place.display());
+    }
 }

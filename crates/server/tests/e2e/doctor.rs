@@ -1,30 +1,20 @@
 //! What the doctor finds out about the servers that nodes share.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
 use bartizan_testkit::{Launch, PostgresServer, RedisServer};
 use serde_json::Value;
 
 use crate::launch;
 
 /// An installation that names this database, with its password in a file.
-async fn installed(database: &PostgresServer) -> Launch {
+pub(crate) async fn installed(database: &PostgresServer) -> Launch {
     let launch = launch();
     let dir = launch.home_dir().dir();
     drop(launch.command(&["init", "--dir", dir.to_str().unwrap()]).await.success());
-    let password = launch.home_dir().outer().join("password");
-    fs::write(&password, database.password()).unwrap();
-    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
-    launch
-        .set("DATABASE__URL", &database.url().replace(&format!(":{}@", database.password()), "@"))
-        .set("DATABASE__PASSWORD_FILE", password.to_str().unwrap())
-        .set("SERVER__LISTEN", "127.0.0.1:0")
-        .set("OPS__LISTEN", "127.0.0.1:0")
+    launch.database(database).set("SERVER__LISTEN", "127.0.0.1:0").set("OPS__LISTEN", "127.0.0.1:0")
 }
 
 /// The findings, each as its outcome, what was found and how to mend it.
-async fn findings(launch: &Launch) -> impl Fn(&str) -> (String, String, String) + use<> {
+pub(crate) async fn findings(launch: &Launch) -> impl Fn(&str) -> (String, String, String) + use<> {
     let config = launch.home_dir().config();
     let done = launch.command(&["doctor", "--json", "--config", config.to_str().unwrap()]).await;
     let lines: Value = done.json();

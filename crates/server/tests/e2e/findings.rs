@@ -145,7 +145,7 @@ async fn finding_14_it_runs_from_any_directory_and_can_be_moved() {
     let session = server.owner().await;
     server.sigterm();
     assert_eq!(server.ended().await, Some(0));
-    let elsewhere = bartizan_testkit::Home::new();
+    let elsewhere = server.home().moved();
     std::fs::rename(server.home().dir(), elsewhere.dir()).unwrap();
     let moved = launch().home(&elsewhere).start().await;
     drop(moved.client().bearer(&session.access).get("/v1/whoami").await.expect(200));

@@ -30,6 +30,7 @@ mod idempotency;
 mod input;
 mod limits;
 mod migration;
+mod mistakes;
 mod operator;
 mod ops;
 mod scanners;

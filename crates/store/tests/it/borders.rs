@@ -31,8 +31,7 @@ impl Stage {
         let stage = match engine {
             Engine::Sqlite => Stage::Sqlite(tempfile::tempdir().unwrap()),
             Engine::Postgres => {
-                // Forty copies are made, and none has to survive.
-                let server = PostgresServer::start_with(&["fsync=off"]);
+                let server = PostgresServer::start();
                 server.create_database("twins");
                 Stage::Postgres(Box::new(server))
             }

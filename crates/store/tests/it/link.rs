@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bartizan_core::secret::Secret;
 use bartizan_store::shared::link::{Address, Link, LinkOptions, LinkState, Script, Unavailable};
-use bartizan_testkit::{ClusterSet, Proxy, RedisServer, SentinelSet, until};
+use bartizan_testkit::{ClusterSet, Proxy, RedisServer, SentinelSet, old_redis, until};
 use redis::Value;
 
 /// Adds to a counter and returns it.
@@ -261,7 +261,8 @@ async fn wrong_credentials_are_refused_at_once_and_never_repeated() {
         let link = link_with(&redis.url(), options);
         let answer = link.ready(bartizan_testkit::DEADLINE).await;
         let Err(Unavailable::Refused(said)) = answer else { panic!("{answer:?}") };
-        assert!(!said.contains("word") || said.contains("user or password"), "{said}");
+        let said = said.to_string();
+        assert!(said.contains("password") && said.contains("state.password_file"), "{said}");
         assert!(!format!("{said} {link:?}").contains("wrong word"), "{said}");
     }
     let link = link_with(&redis.url(), options("the right word"));
@@ -276,7 +277,7 @@ async fn a_user_who_may_not_run_scripts_is_told_so() {
     let url = format!("redis://poor:secret@127.0.0.1:{}", redis.port());
     let link = ready(&url).await;
     let answer = add(&link, "n").await;
-    assert!(matches!(&answer, Err(Unavailable::Refused(said)) if said.contains("NOPERM")), "{answer:?}");
+    assert!(matches!(&answer, Err(Unavailable::Refused(said)) if said.to_string().contains("NOPERM")), "{answer:?}");
     redis.cli(&["ACL", "SETUSER", "poor", "+evalsha", "+eval", "+incrby"]).await;
     assert_eq!(add(&link, "n").await, Ok(1));
 }
@@ -308,32 +309,67 @@ async fn tls_trusts_the_authority_it_was_given_and_no_other() {
     assert!(matches!(&answer, Err(why) if why.to_string().contains("TLS")), "{answer:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_and_their_servers_are_spoken_to_in_tls_and_a_failover_is_followed() {
+    let mut set = SentinelSet::with_tls(1, 3).await;
+    let trusting = LinkOptions { ca: Some(set.servers[0].ca()), timeout: PATIENT, ..LinkOptions::default() };
+    let link = link_with(&set.url(), trusting.clone());
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
+    assert_eq!(add(&link, "n").await, Ok(1));
+    assert!(link.survey().await.unwrap()[0].tls);
+    until("the replica has it", || async { set.servers[1].cli(&["GET", "n"]).await == "1" }).await;
+    set.servers[0].kill().await;
+    works_again(&link, "n").await;
+    assert!(set.servers[1].cli(&["GET", "n"]).await.parse::<i64>().unwrap() >= 2);
+    assert_eq!(link.survey().await.unwrap()[0].server.port, set.servers[1].port());
+    is_refused_without_the_right_tls(&set.url(), trusting).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_of_a_cluster_are_spoken_to_in_tls_and_a_failover_is_followed() {
+    let mut cluster = ClusterSet::with_tls(3, 1).await;
+    let trusting = LinkOptions { ca: Some(cluster.nodes[0].ca()), timeout: PATIENT, ..LinkOptions::default() };
+    let link = link_with(&cluster.url(), trusting.clone());
+    link.ready(bartizan_testkit::DEADLINE).await.unwrap();
+    for n in 0..32 {
+        assert_eq!(add(&link, &format!("{{{n}}}")).await, Ok(1));
+    }
+    let survey = link.survey().await.unwrap();
+    assert!(survey.len() == 3 && survey.iter().all(|server| server.tls), "{survey:?}");
+    // A redirection leads to the port of TLS as well.
+    let slot: u16 = cluster.nodes[0].cli(&["CLUSTER", "KEYSLOT", "{0}"]).await.parse().unwrap();
+    let from = usize::from(slot) * 3 / 16_384;
+    cluster.begin_move(slot, from, (from + 1) % 3).await;
+    assert_eq!(add(&link, "{0}another").await, Ok(1));
+    assert!(link.counts().redirections > 0, "{:?}", link.counts());
+    cluster.nodes[2].kill().await;
+    until("the loss is noticed", || async { add(&link, "foo").await.is_err() }).await;
+    works_again(&link, "foo").await;
+    is_refused_without_the_right_tls(&cluster.url(), trusting).await;
+}
+
+/// Neither another authority nor none, nor a line in the clear.
+async fn is_refused_without_the_right_tls(url: &str, trusting: LinkOptions) {
+    let stranger = RedisServer::with_tls(&[]).await;
+    for (ca, word) in [(Some(stranger.ca()), "state.ca_file"), (None, "state.ca_file")] {
+        let link = link_with(url, LinkOptions { ca, ..trusting.clone() });
+        let answer = link.ready(bartizan_testkit::DEADLINE).await;
+        assert!(
+            matches!(&answer, Err(Unavailable::Refused(said)) if said.to_string().contains(word)),
+            "{url}: {answer:?}"
+        );
+    }
+    let link = link_with(&url.replace("rediss", "redis"), trusting);
+    let answer = link.ready(Duration::from_secs(2)).await;
+    assert!(matches!(&answer, Err(why) if why.to_string().contains("write rediss")), "{url}: {answer:?}");
+}
+
 #[tokio::test]
 async fn an_old_server_is_refused_by_name() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut piece = [0; 4096];
-                while let Ok(length @ 1..) = client.read(&mut piece).await {
-                    let asked = String::from_utf8_lossy(&piece[..length]).into_owned();
-                    let body = "redis_version:6.2.14\r\nrole:master\r\n";
-                    let info = format!("${}\r\n{body}\r\n", body.len());
-                    let answer = if asked.contains("$4\r\nINFO\r\n") {
-                        info
-                    } else {
-                        "-ERR unknown\r\n".repeat(asked.matches('*').count())
-                    };
-                    client.write_all(answer.as_bytes()).await.unwrap();
-                }
-            });
-        }
-    });
+    let port = old_redis("6.2.14").await;
     let link = link_to(&format!("redis://127.0.0.1:{port}"));
     let Err(Unavailable::Refused(said)) = link.ready(bartizan_testkit::DEADLINE).await else { panic!() };
-    assert!(said.contains("Redis 6.2.14") && said.contains("7.0"), "{said}");
+    assert!(said.to_string().contains("Redis 6.2.14") && said.to_string().contains("7.0"), "{said}");
 }
 
 #[tokio::test]
@@ -344,7 +380,7 @@ async fn the_kind_of_the_address_must_be_that_of_the_servers() {
     let member = link_to(&cluster.url().replace("redis+cluster:", "redis:"));
     for (link, word) in [(alone, "not part of a cluster"), (member, "redis+cluster://")] {
         let answer = link.ready(bartizan_testkit::DEADLINE).await;
-        assert!(matches!(&answer, Err(Unavailable::Refused(said)) if said.contains(word)), "{answer:?}");
+        assert!(matches!(&answer, Err(Unavailable::Refused(said)) if said.to_string().contains(word)), "{answer:?}");
     }
 }
 
@@ -440,9 +476,11 @@ async fn without_a_majority_of_sentinels_no_primary_is_trusted_for_long() {
     until("two seconds of trust have passed", || async { since.elapsed() > Duration::from_secs(3) }).await;
     assert!(add(&link, "n").await.is_ok(), "two of three are a majority");
     set.sentinels[1].kill().await;
-    is_down(&link).await;
-    let LinkState::Down { why, .. } = link.state() else { panic!() };
-    assert!(why.to_string().contains("only 1 of 3 sentinels"), "{why}");
+    // At first the trust may run out before the one that is left has answered.
+    until("the link is down for want of sentinels", || async {
+        matches!(link.state(), LinkState::Down { why, .. } if why.to_string().contains("only 1 of 3 sentinels"))
+    })
+    .await;
     assert!(add(&link, "n").await.is_err());
     set.sentinels[0].resume();
     works_again(&link, "n").await;
@@ -467,7 +505,7 @@ async fn servers_and_sentinels_have_passwords_of_their_own() {
         let link = link_with(&set.url(), options);
         let answer = link.ready(bartizan_testkit::DEADLINE).await;
         let Err(Unavailable::Refused(said)) = answer else { panic!("{answer:?}") };
-        assert!(!said.contains("of the"), "{said}");
+        assert!(!said.to_string().contains("of the s"), "{said}");
     }
 }
 
@@ -493,7 +531,7 @@ async fn sentinels_that_do_not_know_the_service_are_told_apart_from_silent_ones(
     let set = SentinelSet::start(0, 1).await;
     let link = link_to(&set.url().replace("/mymaster", "/another"));
     let answer = link.ready(bartizan_testkit::DEADLINE).await;
-    assert!(matches!(&answer, Err(Unavailable::Refused(said)) if said.contains("another")), "{answer:?}");
+    assert!(matches!(&answer, Err(Unavailable::Refused(said)) if said.to_string().contains("another")), "{answer:?}");
     let nobody = link_to("redis+sentinel://127.0.0.1:1/mymaster");
     let answer = nobody.ready(Duration::from_millis(300)).await;
     assert!(matches!(&answer, Err(Unavailable::Disconnected(_))), "{answer:?}");

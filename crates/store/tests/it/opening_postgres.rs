@@ -145,14 +145,14 @@ async fn settings_of_the_server_do_not_weaken_a_promise() {
         "default_transaction_isolation=serializable",
         "default_transaction_read_only=on",
         // Short, but no shorter than what a busy machine takes to set another.
-        "statement_timeout=900",
+        "statement_timeout=2s",
     ]);
     let db = Db::open(&server.url(), nowhere()).await.unwrap();
     let scope = bartizan_store::PlatformScope::granted("test");
     let mut tx = db.change_platform(&scope).await.unwrap();
     const ASK: bartizan_store::Global = bartizan_store::global(
-        "SELECT current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation') || ' ' || \
-            current_setting('statement_timeout')",
+        "SELECT current_setting('synchronous_commit') || ' ' || current_setting('transaction_isolation') \
+         || ' ' || current_setting('statement_timeout')",
     );
     let said: Option<(String,)> = tx.row(ASK, vec![]).await.unwrap();
     assert_eq!(said.unwrap().0, "on read committed 10s");

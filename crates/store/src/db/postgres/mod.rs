@@ -78,6 +78,30 @@ async fn first_connection(
     timeout(patience, connecting).await.unwrap_or_else(|_| Err(StoreError::new(StoreErrorKind::Unreachable)))
 }
 
+/// Refuses, at the start, a server that may lose what it confirmed.
+async fn refuse_reckless(conn: &mut PgConnection) -> Result<(), StoreError> {
+    const ASK: &str = "SELECT current_setting('fsync'), current_setting('full_page_writes')";
+    let (fsync, pages): (String, String) = sqlx::query_as(ASK).fetch_one(conn).await.map_err(StoreError::postgres)?;
+    let found = reckless("fsync", &fsync).or_else(|| reckless("full_page_writes", &pages));
+    found.map_or(Ok(()), Err)
+}
+
+/// What is wrong with a setting, if it gives up a promise.
+fn reckless(name: &str, value: &str) -> Option<StoreError> {
+    let sentence = match (name, value) {
+        ("fsync", "off") => {
+            "fsync is off at the database server, so it loses what it confirmed when the power fails: \
+             ALTER SYSTEM SET fsync = on; SELECT pg_reload_conf();"
+        }
+        ("full_page_writes", "off") => {
+            "full_page_writes is off at the database server, so a loss of power damages what it confirmed: \
+             ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf();"
+        }
+        _ => return None,
+    };
+    Some(StoreError::new(StoreErrorKind::Corrupt).sentence(sentence))
+}
+
 impl Postgres {
     /// Connects, migrates, and opens the pools.
     pub(super) async fn open(url: &str, options: &DbOptions) -> Result<Self, StoreError> {
@@ -86,6 +110,7 @@ impl Postgres {
         let about = |error: StoreError| error.detail_if_none(|| place.clone());
         let session = |access| Session { access, answer: options.answer };
         let mut conn = first_connection(&connect, session(Access::Change), options.acquire).await.map_err(about)?;
+        refuse_reckless(&mut conn).await.map_err(about)?;
         migrate::postgres(&mut conn, Unfinished::Refused).await.map_err(about)?;
         // Only a courtesy to the server.
         let _ = timeout(options.acquire, conn.close()).await;
@@ -123,14 +148,8 @@ impl Postgres {
 
     /// Refuses a server that may lose what it confirmed.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        for (name, value) in self.facts().await? {
-            if value == "off" && ["fsync", "full_page_writes"].contains(&name.as_str()) {
-                return Err(StoreError::new(StoreErrorKind::Corrupt)
-                    .sentence("the database server may lose what it confirmed: switch the named setting on")
-                    .detail(name));
-            }
-        }
-        Ok(())
+        let facts = self.facts().await?;
+        facts.iter().find_map(|(name, value)| reckless(name, value)).map_or(Ok(()), Err)
     }
 
     /// The settings that matter, the encryption of this very connection, and where it leads.

@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use super::Core;
 use super::address::{Kind, Server, parse_server};
 use super::connector::answered;
-use super::error::Unavailable;
+use super::error::{Door, Unavailable};
+use super::info::no_cluster;
 use super::routes::{Owners, Routes, SLOTS};
 use super::standing::Pause;
 use super::wire::Wire;
@@ -200,10 +201,8 @@ async fn inquire(core: &Core, node: &Server) -> Result<Map, Unavailable> {
     let answer = async {
         let connection = connector.data(node, || ()).await?;
         let answer = connection.pipe.clone().send_packed_command(&question()).await;
-        answered(answer, node).map_err(|failure| match Unavailable::from(failure) {
-            Unavailable::Script(_) => {
-                Unavailable::Refused(format!("{node} is not part of a cluster: write redis:// or redis+sentinel://"))
-            }
+        answered(answer, node, Door::Data).map_err(|failure| match Unavailable::from(failure) {
+            Unavailable::Script(_) => no_cluster(node),
             why => why,
         })
     };

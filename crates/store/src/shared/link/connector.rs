@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use super::LinkOptions;
 use super::address::{Address, Server};
-use super::error::{Failure, Unavailable, failure};
+use super::error::{Door, Failure, Refusal, Unavailable, failure};
 
 /// Calls that may wait in front of one connection before senders wait themselves.
 const QUEUE: usize = 1024;
@@ -91,7 +91,7 @@ impl Connector {
         server: &Server,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, Unavailable> {
-        self.connect(server, &self.data, config(), ended).await
+        self.connect(server, Door::Data, config(), ended).await
     }
 
     /// Connects to a sentinel; what it announces goes to `heard`.
@@ -100,13 +100,13 @@ impl Connector {
         server: &Server,
         heard: impl AsyncPushSender,
     ) -> Result<Connection, Unavailable> {
-        self.connect(server, &self.sentinel, config().set_push_sender(heard), || ()).await
+        self.connect(server, Door::Sentinel, config().set_push_sender(heard), || ()).await
     }
 
     async fn connect(
         &self,
         server: &Server,
-        info: &RedisConnectionInfo,
+        door: Door,
         config: AsyncConnectionConfig,
         ended: impl FnOnce() + Send + 'static,
     ) -> Result<Connection, Unavailable> {
@@ -114,7 +114,11 @@ impl Connector {
         let tcp = TcpStream::connect((server.host.as_str(), server.port)).await.map_err(broken)?;
         // A call is small and somebody waits for it.
         tcp.set_nodelay(true).map_err(broken)?;
-        let refused = |error: &redis::RedisError| Unavailable::from(failure(error, server));
+        let refused = |error: &redis::RedisError| Unavailable::from(failure(error, server, door));
+        let info = match door {
+            Door::Data => &self.data,
+            Door::Sentinel => &self.sentinel,
+        };
         let (pipe, carrier) = match &self.tls {
             None => {
                 let (pipe, carrier) = MultiplexedConnection::new_with_config(info, tcp, config)
@@ -124,7 +128,7 @@ impl Connector {
             }
             Some(tls) => {
                 let name = ServerName::try_from(server.host.clone())
-                    .map_err(|_| Unavailable::Refused(format!("{server}: no name a certificate could have")))?;
+                    .map_err(|_| Refusal::new(format!("{server}: no name a certificate could have"), NAMES))?;
                 let stream = tls.connect(name, tcp).await.map_err(|error| untrusted(server, &error))?;
                 let (pipe, carrier) =
                     MultiplexedConnection::new_with_config(info, stream, config).await.map_err(|e| refused(&e))?;
@@ -150,7 +154,9 @@ fn carry(carrier: impl Future<Output = ()> + Send + 'static, ended: impl FnOnce(
 /// A server that ends a connection before it has said anything often expects TLS.
 fn closed_unasked(why: Unavailable) -> Unavailable {
     match why {
-        Unavailable::Disconnected(why) => Unavailable::Disconnected(format!("{why}; does it expect TLS?")),
+        Unavailable::Disconnected(why) => {
+            Unavailable::Disconnected(format!("{why}; if it expects TLS, write rediss in place of redis in state.url"))
+        }
         why => why,
     }
 }
@@ -159,10 +165,35 @@ fn closed_unasked(why: Unavailable) -> Unavailable {
 fn untrusted(server: &Server, error: &std::io::Error) -> Unavailable {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidMessage(_)) => {
-            Unavailable::Refused(format!("{server} does not speak TLS there: use redis:// or its TLS port"))
+            let mend = "name its TLS port, or write redis in place of rediss in state.url";
+            Refusal::new(format!("{server} does not speak TLS there"), mend).into()
         }
-        Some(fault) => Unavailable::Refused(format!("{server}: TLS: {fault}")),
+        Some(fault) => Refusal::new(format!("{server}: TLS: {fault}"), distrusted(fault)).into(),
         None => Unavailable::Disconnected(format!("{server}: TLS: {error}")),
+    }
+}
+
+/// What helps against a host that its certificate does not name.
+const NAMES: &str = "write the host in state.url as it stands in the certificate; sentinels and clusters give out their \
+                     own addresses, usually IP addresses, so certificates must name those";
+/// What helps against an authority that nobody trusts.
+const AUTHORITY: &str =
+    "name a PEM file with the certificate of the authority that signed the server's in state.ca_file";
+
+fn distrusted(fault: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Certificate;
+    match fault {
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => NAMES,
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired
+            | Certificate::ExpiredContext { .. }
+            | Certificate::NotValidYet
+            | Certificate::NotValidYetContext { .. },
+        ) => "renew the server's certificate, or set the clocks right",
+        rustls::Error::InvalidCertificate(_) => AUTHORITY,
+        _ => "see which versions and keys of TLS the server allows: 1.2 and 1.3 are spoken here",
     }
 }
 
@@ -171,7 +202,7 @@ fn trust(ca: Option<&Path>) -> Result<TlsConnector, Unavailable> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = ca {
         let unreadable = |error: &dyn std::fmt::Display| {
-            Unavailable::Refused(format!("the CA certificates in {} cannot be read: {error}", path.display()))
+            Refusal::new(format!("the CA certificates in {} cannot be read: {error}", path.display()), AUTHORITY)
         };
         for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
             let certificate = certificate.map_err(|error| unreadable(&error))?;
@@ -181,20 +212,22 @@ fn trust(ca: Option<&Path>) -> Result<TlsConnector, Unavailable> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if roots.is_empty() {
-        return Err(Unavailable::Refused(
-            "TLS to Redis needs CA certificates and there are none: set the CA file".into(),
-        ));
+        return Err(Refusal::new("TLS to Redis needs CA certificates and there are none", AUTHORITY).into());
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| Unavailable::Refused(format!("TLS: {error}")))?
+        .map_err(|error| Refusal::new(format!("TLS: {error}"), distrusted(&error)))?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// The answer within the values a driver returns: an error of the server is an error, wherever it stands.
-pub(super) fn answered(answer: redis::RedisResult<redis::Value>, from: &Server) -> Result<redis::Value, Failure> {
-    answer.and_then(redis::Value::extract_error).map_err(|error| failure(&error, from))
+pub(super) fn answered(
+    answer: redis::RedisResult<redis::Value>,
+    from: &Server,
+    door: Door,
+) -> Result<redis::Value, Failure> {
+    answer.and_then(redis::Value::extract_error).map_err(|error| failure(&error, from, door))
 }

@@ -1,4 +1,4 @@
-//! Why a call has no answer.
+//! Why a call has no answer, and what an operator can do about it.
 
 use redis::{ErrorKind, RedisError};
 use thiserror::Error;
@@ -30,10 +30,72 @@ pub enum Unavailable {
     Loading,
     /// The server will not serve us however often we ask: credentials, permissions, version, certificate, kind.
     #[error("{0}")]
-    Refused(String),
+    Refused(Refusal),
     /// The script itself failed: a fault of ours.
     #[error("a script failed in Redis: {0}")]
     Script(String),
+}
+
+/// What no repetition helps against, and what does.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{what}: {mend}")]
+pub struct Refusal {
+    what: String,
+    mend: &'static str,
+}
+
+impl Refusal {
+    /// What is wrong, in words that a person understands, and what to change, as an instruction.
+    pub(super) fn new(what: impl Into<String>, mend: &'static str) -> Self {
+        Self { what: what.into(), mend }
+    }
+}
+
+impl From<Refusal> for Unavailable {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Unavailable {
+    /// What is wrong, and what an operator can do about it when it is so at the start.
+    pub fn explain(&self) -> (String, &'static str) {
+        match self {
+            Self::Refused(Refusal { what, mend }) => (what.clone(), mend),
+            Self::OutOfMemory => (self.to_string(), "raise its maxmemory, or give Bartizan a server of its own"),
+            Self::ReadOnly => (self.to_string(), "name the primary, or better the sentinels, in state.url"),
+            Self::Loading => (self.to_string(), "wait until it has read its file, and see who runs slow scripts there"),
+            Self::Script(_) => (self.to_string(), "see that nothing else uses the keys of state.prefix"),
+            Self::Open | Self::Timeout | Self::Disconnected(_) => {
+                (self.to_string(), "see that it runs, and that host and port in state.url are right")
+            }
+        }
+    }
+}
+
+/// Whose door is knocked at: each has credentials of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// A server that holds data.
+    Data,
+    /// A sentinel.
+    Sentinel,
+}
+
+impl Door {
+    const fn give_password(self) -> &'static str {
+        match self {
+            Self::Data => "write it into a file and name that in state.password_file",
+            Self::Sentinel => "write it into a file and name that in state.sentinel_password_file",
+        }
+    }
+
+    const fn correct_password(self) -> &'static str {
+        match self {
+            Self::Data => "correct state.user and the file of state.password_file",
+            Self::Sentinel => "correct the file of state.sentinel_password_file",
+        }
+    }
 }
 
 /// What one exchange with one server can come to, besides an answer.
@@ -70,7 +132,7 @@ impl From<Failure> for Unavailable {
 }
 
 /// Reads the driver's error by its code, never by its sentence. `from` is the server that said it.
-pub(super) fn failure(error: &RedisError, from: &Server) -> Failure {
+pub(super) fn failure(error: &RedisError, from: &Server, door: Door) -> Failure {
     let said = || match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{from}: {code} {detail}"),
         _ => format!("{from}: {error}"),
@@ -90,16 +152,28 @@ pub(super) fn failure(error: &RedisError, from: &Server) -> Failure {
         Some("OOM") => Unavailable::OutOfMemory,
         Some("READONLY" | "MASTERDOWN" | "NOREPLICAS") => Unavailable::ReadOnly,
         Some("LOADING" | "BUSY") => Unavailable::Loading,
-        Some("NOAUTH" | "WRONGPASS" | "NOPERM" | "NOPROTO" | "MISCONF" | "DENIED") => Unavailable::Refused(said()),
+        Some("NOAUTH") => Refusal::new(format!("{from} demands a password"), door.give_password()).into(),
+        Some("WRONGPASS") => wrong_password(from, door),
+        Some("NOPERM") => Refusal::new(said(), "give the user the rights that docs/operate/cluster.md lists").into(),
+        Some("NOPROTO") => Refusal::new(said(), UPGRADE).into(),
+        Some("MISCONF") => {
+            Refusal::new(said(), "see its log: it cannot write its file, and takes no writes then").into()
+        }
+        Some("DENIED") => Refusal::new(said(), "set a password there, or bind it to the address that is used").into(),
         Some(_) => Unavailable::Script(said()),
         None => match error.kind() {
-            ErrorKind::AuthenticationFailed => {
-                Unavailable::Refused(format!("{from} refuses the user or password that is configured"))
-            }
-            ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => Unavailable::Refused(said()),
+            ErrorKind::AuthenticationFailed => wrong_password(from, door),
+            ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => Refusal::new(said(), UPGRADE).into(),
             _ => Unavailable::Disconnected(said()),
         },
     })
+}
+
+/// What helps against a server that is too old.
+pub(super) const UPGRADE: &str = "upgrade it to Redis 7.0 or Valkey 7.2 at least";
+
+fn wrong_password(from: &Server, door: Door) -> Unavailable {
+    Refusal::new(format!("{from} refuses the user or password that is configured"), door.correct_password()).into()
 }
 
 /// The server named by `MOVED` and `ASK`. An empty host means the one that said it.

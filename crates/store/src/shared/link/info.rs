@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use redis::Value;
 
 use super::address::{Kind, Server};
-use super::error::Unavailable;
+use super::error::{Refusal, UPGRADE, Unavailable};
 
 /// The first version whose scripts may start with `#!lua`.
 const OLDEST: u32 = 7;
@@ -55,17 +55,15 @@ impl Info {
         if major.is_none_or(|major| major < OLDEST) {
             let found =
                 if version.is_empty() { "a server that does not tell its version".into() } else { self.version() };
-            return Err(Unavailable::Refused(format!(
-                "{found} at {server} is too old: Redis 7.0 or Valkey 7.2 is needed"
-            )));
+            return Err(Refusal::new(format!("{found} at {server} is too old"), UPGRADE).into());
         }
         let clustered = self.number("cluster_enabled") == 1;
         if clustered != (kind == Kind::Cluster) {
-            return Err(Unavailable::Refused(if clustered {
-                format!("{server} is part of a cluster: write redis+cluster://")
+            return Err(if clustered {
+                Refusal::new(format!("{server} is part of a cluster"), "write redis+cluster:// in state.url").into()
             } else {
-                format!("{server} is not part of a cluster: write redis:// or redis+sentinel://")
-            }));
+                no_cluster(server)
+            });
         }
         if self.number("loading") == 1 {
             return Err(Unavailable::Loading);
@@ -75,6 +73,12 @@ impl Info {
         }
         Ok(())
     }
+}
+
+/// What a server alone is told that was taken for a part of a cluster.
+pub(super) fn no_cluster(server: &Server) -> Unavailable {
+    let mend = "write redis:// or redis+sentinel:// in state.url";
+    Refusal::new(format!("{server} is not part of a cluster"), mend).into()
 }
 
 #[cfg(test)]
@@ -100,7 +104,7 @@ mod tests {
             (String::new(), Kind::Single, "does not tell its version"),
         ] {
             let Err(Unavailable::Refused(said)) = prove(&text, kind) else { panic!("{text}") };
-            assert!(said.contains(word), "{said}");
+            assert!(said.to_string().contains(word), "{said}");
         }
     }
 }

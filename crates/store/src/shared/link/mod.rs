@@ -52,7 +52,7 @@ use tokio::task::AbortHandle;
 pub use address::{Address, AddressError, Kind, Server};
 use connector::Connector;
 use error::Failure;
-pub use error::Unavailable;
+pub use error::{Refusal, Unavailable};
 use routes::Routes;
 pub use script::Script;
 pub use survey::ServerInfo;

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::Core;
 use super::address::{Server, parse_server};
 use super::connector::{Connection, answered};
-use super::error::Unavailable;
+use super::error::{Door, Refusal, Unavailable, failure};
 
 /// How often the sentinels are asked while all is well.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -161,14 +161,15 @@ impl Sentinel {
         let mut question = redis::cmd("SENTINEL");
         question.arg("MASTER").arg(core.address.service());
         let answer = connection.pipe.clone().send_packed_command(&question).await;
-        let answer = answered(answer, &self.server).map_err(|failure| match Unavailable::from(failure) {
-            Unavailable::Script(_) => Unavailable::Refused(format!(
-                "the sentinel {} knows no service {:?}",
-                self.server,
-                core.address.service()
-            )),
-            why => why,
-        })?;
+        let answer =
+            answered(answer, &self.server, Door::Sentinel).map_err(|refused| match Unavailable::from(refused) {
+                Unavailable::Script(_) => Refusal::new(
+                    format!("the sentinel {} knows no service {:?}", self.server, core.address.service()),
+                    "write the name that `SENTINEL MASTERS` shows at the end of state.url",
+                )
+                .into(),
+                why => why,
+            })?;
         let nonsense = || Unavailable::Disconnected(format!("{}: not the answer of a sentinel", self.server));
         let fields: HashMap<String, String> = redis::from_redis_value(answer).map_err(|_| nonsense())?;
         let field = |name| fields.get(name).ok_or_else(nonsense);
@@ -184,7 +185,7 @@ impl Sentinel {
             .clone()
             .subscribe("+switch-master")
             .await
-            .map_err(|error| Unavailable::from(super::error::failure(&error, &self.server)))?;
+            .map_err(|error| Unavailable::from(failure(&error, &self.server, Door::Sentinel)))?;
         Ok(connection)
     }
 }

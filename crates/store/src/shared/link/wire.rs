@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::Core;
 use super::address::{Kind, Server};
 use super::connector::{Connection, answered};
-use super::error::{Failure, Unavailable};
+use super::error::{Door, Failure, Unavailable};
 use super::info::Info;
 use super::window::Window;
 
@@ -49,7 +49,8 @@ impl Wire {
     pub(super) async fn open(core: &Arc<Core>, server: &Server, kind: Kind) -> Result<Arc<Self>, Unavailable> {
         let connector = core.connector()?;
         let within = connector.within();
-        let hint = if connector.is_tls() { "; does it speak TLS there?" } else { "" };
+        let tls = "; if it does not speak TLS there, write redis in place of rediss in state.url";
+        let hint = if connector.is_tls() { tls } else { "" };
         let late = || Unavailable::Disconnected(format!("{server} did not serve a connection within {within:?}{hint}"));
         tokio::time::timeout(within, Self::prove(core, server, kind)).await.map_err(|_| late())?
     }
@@ -179,7 +180,7 @@ impl Wire {
             }
             return Err(Unavailable::Timeout.into());
         };
-        let answer = answered(answer, &self.server);
+        let answer = answered(answer, &self.server, Door::Data);
         if let Err(Failure::Gone(Unavailable::Disconnected(why))) = &answer {
             if self.count(true) {
                 self.trip();
@@ -225,7 +226,7 @@ impl Wire {
     async fn ask(&self, command: &Cmd) -> Result<Value, Unavailable> {
         let Some(line) = self.lines.first() else { return Err(Unavailable::Open) };
         let answer = line.pipe.clone().send_packed_command(command).await;
-        let answer = answered(answer, &self.server)?;
+        let answer = answered(answer, &self.server, Door::Data)?;
         self.heard.fetch_max(self.clock(), Ordering::Relaxed);
         Ok(answer)
     }
