@@ -143,7 +143,9 @@ impl Ground {
     /// 503 when the database cannot be read: nobody is believed.
     pub(crate) async fn fresh(&self) -> Result<(), Refusal> {
         match &self.following {
-            Some(following) if following.age() >= following.bound => self.read_on(following, Instant::now()).await,
+            Some(following) if following.age() >= following.bound => {
+                Box::pin(self.read_on(following, Instant::now())).await
+            }
             _ => Ok(()),
         }
     }
@@ -164,7 +166,7 @@ impl Ground {
         if believed.is_some_and(|said| i64::try_from(said.number).unwrap_or(i64::MAX) <= copied.applied) {
             return Ok(false);
         }
-        self.read_on(following, began).await?;
+        Box::pin(self.read_on(following, began)).await?;
         if believed.is_none() && following.copied().life != said.map(|said| said.life) {
             let ground = self.clone();
             tokio::spawn(async move { ground.meet().await });

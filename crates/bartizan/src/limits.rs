@@ -252,7 +252,7 @@ impl Limits {
             asks.push(Ask::new(key, USER, policy.user));
             asks.push(Ask::new(tier_key(who.tenant.as_u128(), who.tier), TENANT, policy.tenant));
             if self.ground.state.tier_override(who.tenant).is_some() {
-                self.carry_over_shared(shared, who, &policies, now).await;
+                Box::pin(self.carry_over_shared(shared, who, &policies, now)).await;
             }
         }
         let began = Instant::now();

@@ -248,7 +248,7 @@ impl Decider {
         let copied = following.map(Following::copied);
         let identified = self.identify(facts, row, recalled, now);
         if identified.as_ref().is_err_and(|no| no.forged) {
-            self.limits.suspect(ip, now).await;
+            Box::pin(self.limits.suspect(ip, now)).await;
         }
         let who = identified.as_ref().ok().and_then(|found| found.as_ref().map(|(who, ..)| who));
         let strict = who.is_some() && following.is_some_and(Following::strict);

@@ -77,7 +77,7 @@ impl Inner {
     pub(super) async fn ask(self: &Arc<Self>, call: Call) -> Result<Taken, Unavailable> {
         let lost = || Err(Unavailable::Disconnected("the call was given up".into()));
         if self.link.is_cluster() && !call.keys.is_empty() {
-            return self.send(vec![call]).await.pop().unwrap_or_else(lost);
+            return Box::pin(self.send(vec![call])).await.pop().unwrap_or_else(lost);
         }
         let (said, hears) = oneshot::channel();
         if self.batches.join((call, said)) {

@@ -14,7 +14,7 @@ impl Inner {
             return Ok(ruled(admission, Decided::Node));
         }
         if self.owing.load(Ordering::Relaxed) > 0 {
-            self.settle_keys(request).await;
+            Box::pin(self.settle_keys(request)).await;
         }
         self.lease(request);
         if request.want == Want::DecisionAndSequence && request.paid() {
@@ -26,14 +26,22 @@ impl Inner {
         if parts.is_empty() {
             return Ok(ruled(Admission::Admitted, Decided::Node));
         }
+        // Most requests end before this, and need not carry what it takes.
+        Box::pin(self.rule_by_store(request, &parts)).await
+    }
+
+    async fn rule_by_store(self: &Arc<Self>, request: &mut Request, parts: &[Part]) -> Result<Ruled, Away> {
         let sent = Instant::now();
         let answers = {
-            let request = &*request;
-            join_all(parts.iter().map(|part| self.ask(request.call(part, &self.names)))).await
+            let ask = |part| self.ask(request.call(part, &self.names));
+            match parts {
+                [one] => vec![ask(one).await],
+                many => join_all(many.iter().map(ask)).await,
+            }
         };
         // The caller's clock may be a test's, so the time that passed is added to it.
         let received = request.mono + sent.elapsed();
-        self.weigh(request, &parts, answers, received).await
+        self.weigh(request, parts, answers, received).await
     }
 
     /// A refusal that needs no asking, counted towards the next ban.

@@ -23,8 +23,9 @@ use bartizan_core::time::Millis;
 pub(super) const LIFE: Duration = Duration::from_secs(1);
 /// Without use for so long it is given back.
 const IDLE: Duration = Duration::from_millis(200);
-/// How much of a key's recent traffic a lease is for.
-const SPAN: u64 = 25;
+/// For how much of a key's recent traffic a lease is, in milliseconds. Longer, and more lies where others cannot use it;
+/// shorter, and the calls for the next one are felt.
+const SPAN: u64 = 100;
 
 /// Units of one key that this node has paid for.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,7 @@ mod tests {
         for live in 1..20 {
             assert!(size(&quota, u32::MAX, live) * live * 2 <= 500);
         }
-        assert_eq!(size(&quota, 200, 1), 5 + 25);
+        assert_eq!(size(&quota, 200, 1), 20 + 100);
     }
 
     /// One thing that happens: milliseconds after the last, the node, and what it does.
