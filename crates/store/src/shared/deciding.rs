@@ -233,8 +233,9 @@ impl Inner {
                     Verdict::Deny { retry_after } if line.group.is_some() => Some(Denial {
                         quota: line.ask.limit.quota,
                         cost: request.cost,
-                        // The store's clock was read after `mono` and cut to a millisecond.
-                        until: request.mono + retry_after.saturating_sub(Duration::from_millis(1)),
+                        // The store's clock is cut to a millisecond, so this may be as much longer than the store would
+                        // refuse, but never longer than the client was told. Shorter, and everybody asks for that long.
+                        until: request.mono + retry_after,
                         free: received + retry_after,
                     }),
                     _ => None,

@@ -30,11 +30,11 @@ impl Names {
     }
 
     pub(super) fn bucket(&self, key: Key) -> String {
-        format!("{}{{{:032x}}}l", self.prefix, self.sealed(key))
+        self.name(key, "}l")
     }
 
     pub(super) fn ban(&self, key: Key) -> String {
-        format!("{}{{{:032x}}}b", self.prefix, self.sealed(key))
+        self.name(key, "}b")
     }
 
     pub(super) fn sequence(&self) -> String {
@@ -45,11 +45,22 @@ impl Names {
         format!("{}nodes", self.prefix)
     }
 
-    fn sealed(&self, key: Key) -> u128 {
+    /// Half a dozen a request, so without the machinery of `format!`.
+    fn name(&self, key: Key, end: &str) -> String {
         let mut block = key.0.to_be_bytes();
-        // One block is never refused. If it were, all would share one bucket: less is admitted, and nothing is told.
-        let refused = self.block.encrypt(&mut block).is_err();
-        if refused { 0 } else { u128::from_be_bytes(block) }
+        if self.block.encrypt(&mut block).is_err() {
+            // One block is never refused. If it were, all would share one bucket: less is admitted, and nothing is told.
+            block = [0; 16];
+        }
+        let mut digits = [0; 32];
+        let digits = match hex::encode_to_slice(block, &mut digits) {
+            Ok(()) => std::str::from_utf8(&digits).unwrap_or_default(),
+            // There is room for them.
+            Err(_) => "",
+        };
+        let mut name = String::with_capacity(self.prefix.len() + 1 + digits.len() + end.len());
+        name.extend([self.prefix.as_str(), "{", digits, end]);
+        name
     }
 }
 

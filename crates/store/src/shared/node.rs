@@ -27,7 +27,7 @@ pub(super) struct Denial {
     pub(super) quota: Quota,
     /// Costs below this may be admitted.
     pub(super) cost: u32,
-    /// Until then the store would refuse too.
+    /// Until then the store would refuse too, or until a millisecond before.
     pub(super) until: Instant,
     /// From then on it will not: what the client is told.
     pub(super) free: Instant,

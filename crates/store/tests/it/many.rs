@@ -49,7 +49,7 @@ async fn highest_number_outlives_the_effects_and_never_goes_back(world: World) {
         }
         let before = world.db.load_effects(NOW).await.unwrap().highest;
         assert!(before >= round * 3);
-        let over = later(17 * 60);
+        let over = later(27 * 60);
         world.db.prune(over).await.unwrap();
         let left = world.db.load_effects(over).await.unwrap();
         assert_eq!(left, InForce { highest: before, ..InForce::default() });
