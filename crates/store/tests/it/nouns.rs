@@ -281,7 +281,7 @@ async fn prune_removes_what_is_over_and_nothing_else(world: World) {
     assert!(spent.successor_sealed.is_none() && spent.spender_hash.is_some(), "that it was spent stays known");
     drop(reader);
     let _ = world.db.record_alone(world.event(scope.tenant(), EventKind::LoggedOut { session: live })).await.unwrap();
-    assert_eq!(world.db.prune(later(17 * 60)).await.unwrap(), Pruned { effects: 1, ..Pruned::default() });
+    assert_eq!(world.db.prune(later(27 * 60)).await.unwrap(), Pruned { effects: 1, ..Pruned::default() });
 
     // The sessions live until second 9000; the day after the end comes later, so both go at once with their tokens.
     let pruned = world.db.prune(later(day + 1)).await.unwrap();
