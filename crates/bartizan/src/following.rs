@@ -184,12 +184,14 @@ impl Ground {
         // Makes the number where there is none.
         let known = u64::try_from(following.applied()).unwrap_or(0);
         let Ok(Sequence { life, .. }) = shared.raise_sequence(known).await else { return };
-        if following.copied().life == Some(life) {
+        let last = following.copied().life;
+        if last == Some(life) {
             return;
         }
         *announced = Some(Instant::now());
         let told = self.record(&Grant::system("shared-state", &self.node), EventKind::StateLifeBegan { life }).await;
         match told {
+            Ok(()) if last.is_none() => tracing::info!(%life, "the shared state is announced to all nodes"),
             Ok(()) => tracing::warn!(
                 %life,
                 "the shared state is another one than before (started anew, failed over, or emptied): until every node knows, \

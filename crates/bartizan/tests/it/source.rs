@@ -74,7 +74,7 @@ fn a_permit_is_made_by_the_guard_and_by_the_operators_hand() {
     // What a permit is made from comes from nowhere else.
     assert_eq!(uses(&["Grant::anonymous("], |_| true), ["guard/gate.rs: 1"]);
     assert_eq!(uses(&["Grant::operator("], |_| true), ["operator.rs: 1"]);
-    assert_eq!(uses(&["Grant::system("], |_| true), ["engine.rs: 3", "signing.rs: 3"]);
+    assert_eq!(uses(&["Grant::system("], |_| true), ["engine.rs: 3", "following.rs: 1", "signing.rs: 3"]);
 }
 
 #[test]

@@ -157,15 +157,15 @@ async fn in_strict_mode_a_logout_is_one_at_once_even_while_nodes_disagree_about_
     up(1.0).await;
     assert!(other.info("connected_clients").await.parse::<u32>().unwrap() > 1);
     for _ in 0..2 {
-        // Each has a time in which its own store is the one that counts, and its answers do not wait.
-        let (mut quick, deadline) = ([0; 2], Instant::now() + Duration::from_secs(60));
+        // The store of one of them is the one that counts, for some seconds: his answers do not wait.
+        let (mut quick, deadline) = (0, Instant::now() + Duration::from_secs(60));
         for round in 0.. {
             let here = round % 2;
-            quick[here] += u32::from(logout(here, 1 - here).await);
-            if quick.iter().all(|quick| *quick >= 2) {
+            quick += u32::from(logout(here, 1 - here).await);
+            if quick >= 3 {
                 break;
             }
-            assert!(Instant::now() < deadline, "one waits all the time: {quick:?}");
+            assert!(Instant::now() < deadline, "all wait all the time: {quick}");
         }
         // It goes back to what the first one has, under the node's feet.
         copy().await;

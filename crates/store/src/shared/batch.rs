@@ -5,6 +5,7 @@
 //! their own but the price. A call begins after the last of its requests came, so what it tells is that of now.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -13,6 +14,11 @@ use super::{Inner, Unavailable};
 
 /// Calls under way at once. With one, all would wait for the last of each round trip; with many, few would share.
 const UNDER_WAY: usize = 2;
+/// Where round trips are long there may be more: one for each of these that has passed since the last began, and one for
+/// each full batch.
+const LONG: Duration = Duration::from_millis(1);
+/// But no more than these.
+const MOST_UNDER_WAY: usize = 64;
 /// Requests of one call: some hundred microseconds of the store, which does nothing else meanwhile.
 const MOST: usize = 64;
 
@@ -47,6 +53,8 @@ pub(super) struct Batches(Mutex<Queue>);
 struct Queue {
     waiting: Vec<Waiting>,
     under_way: usize,
+    /// When the last call began.
+    begun: Option<Instant>,
 }
 
 impl Batches {
@@ -54,21 +62,26 @@ impl Batches {
     fn join(&self, one: Waiting) -> bool {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queue.waiting.push(one);
-        let begins = queue.under_way < UNDER_WAY;
+        let long = || queue.begun.is_none_or(|begun| begun.elapsed() > LONG);
+        let begins = queue.under_way < UNDER_WAY || queue.under_way < MOST_UNDER_WAY && long();
         queue.under_way += usize::from(begins);
         begins
     }
 
-    /// The next to go together; when there are none, whoever asked is done.
-    fn next(&self) -> Vec<Waiting> {
+    /// The next to go together; when there are none, whoever asked is done. And whether another must carry those left.
+    fn next(&self) -> (Vec<Waiting>, bool) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever gave up meanwhile is not charged.
         queue.waiting.retain(|(_, hears)| !hears.is_closed());
         if queue.waiting.is_empty() {
             queue.under_way -= 1;
+            return (Vec::new(), false);
         }
+        queue.begun = Some(Instant::now());
         let many = queue.waiting.len().min(MOST);
-        queue.waiting.drain(..many).collect()
+        let more = queue.waiting.len() - many >= MOST && queue.under_way < MOST_UNDER_WAY;
+        queue.under_way += usize::from(more);
+        (queue.waiting.drain(..many).collect(), more)
     }
 }
 
@@ -81,17 +94,25 @@ impl Inner {
         }
         let (said, hears) = oneshot::channel();
         if self.batches.join((call, said)) {
-            // A task of its own: whoever came first may give up, and the others must not lose their answers with him.
-            tokio::spawn(Arc::clone(self).carry());
+            Arc::clone(self).begin();
         }
         hears.await.unwrap_or_else(|_| lost())
+    }
+
+    /// Carries in a task of its own: whoever came first may give up, and the others must not lose their answers with him.
+    fn begin(self: Arc<Self>) {
+        tokio::spawn(self.carry());
     }
 
     async fn carry(self: Arc<Self>) {
         loop {
             // Whoever is ready to ask does so first.
             tokio::task::yield_now().await;
-            let (calls, hearers): (Vec<_>, Vec<_>) = self.batches.next().into_iter().unzip();
+            let (batch, more) = self.batches.next();
+            if more {
+                Arc::clone(&self).begin();
+            }
+            let (calls, hearers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             if calls.is_empty() {
                 return;
             }

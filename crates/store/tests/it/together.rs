@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bartizan_core::limit::{Key, Quota};
 use bartizan_store::shared::{Decided, Group, Ruled, SharedOptions, SharedState, Want};
 use bartizan_store::state::{Admission, Ask, BanPolicy};
-use bartizan_testkit::{ClusterSet, RedisServer};
+use bartizan_testkit::{ClusterSet, Proxy, RedisServer};
 use futures_util::future::join_all;
 
 use crate::shared::{NOW, PATIENT, node_with, options};
@@ -72,6 +72,19 @@ async fn who_gives_up_while_he_waits_costs_the_others_nothing() {
     assert_eq!(admitted(&ruled), 200);
     assert!(ruled.iter().all(|ruled| ruled.decided == Decided::Store), "{:?}", state.counts());
     assert_eq!(state.counts().failures, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_is_far_away_does_not_make_them_wait_in_line() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(server.port()).await;
+    let state = node_with(&format!("redis://127.0.0.1:{}", proxy.port()), PATIENT, options(1)).await;
+    proxy.delay(Duration::from_millis(50));
+    let began = Instant::now();
+    let ruled = join_all((0..4000u128).map(|n| ask(&state, 10 + n, 1, 4000, Want::Decision))).await;
+    assert_eq!(admitted(&ruled), 4000);
+    // Two calls at a time would take more than thirty round trips one after another.
+    assert!(began.elapsed() < Duration::from_millis(100 * 20), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
