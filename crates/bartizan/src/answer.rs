@@ -5,10 +5,6 @@ use bartizan_core::error::{Code, Problem, Refusal};
 use bartizan_core::id::RequestId;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-/// The request id, put into the request's extensions by the outermost layer and into every answer's header.
-#[derive(Clone, Copy, Debug)]
-pub struct Request(pub RequestId);
-
 /// The header that carries the request id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -102,9 +102,8 @@ impl Door {
     where
         S: Clone + Send + Sync + 'static,
     {
-        let mut mounted = api.finish_before(app, self.guard.clone(), &self.defaults)?;
-        mounted.router = self.front.layer(mounted.router, self.metrics.of(&mounted.table));
-        Ok(mounted)
+        let front = |table: &Table| Some(self.front.before(self.metrics.of(table)));
+        api.finish_before(app, self.guard.clone(), &self.defaults, front)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole layer stack, outermost first, in one function: what happens to every request, whatever it asks for.
 
 use std::convert::Infallible;
+use std::future::{poll_fn, ready};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use bartizan_core::browser::{Cache, CorsPolicy, ResponseClass, SecurityHeaders};
 use bartizan_core::error::Code;
@@ -19,11 +20,10 @@ use bartizan_core::id::{IdText, RequestId};
 use bartizan_core::net::Proxies;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tower::{Layer, Service};
 
 use crate::answer::{self, REQUEST_ID};
-use crate::api::RowIndex;
 use crate::clock::Clock;
 use crate::entropy::random;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -89,22 +89,127 @@ impl Front {
         Ok(Self(Arc::new(Inner { clock, ids, headers, reloadable, metrics })))
     }
 
-    /// Puts `router`, whose table `routes` counts, behind the stack.
-    pub(crate) fn layer<S: Clone + Send + Sync + 'static>(
-        &self,
-        router: axum::Router<S>,
-        routes: RouteMetrics,
-    ) -> axum::Router<S> {
-        let stack = Stack { front: self.clone(), routes: Arc::new(routes) };
-        router.layer(stack)
+    /// The front before the routes that `routes` counts.
+    pub(crate) fn before(&self, routes: RouteMetrics) -> Stack {
+        Stack { front: self.clone(), routes: Arc::new(routes), row: None, cache: None }
     }
 }
 
-/// The front before one router.
-#[derive(Clone)]
-struct Stack {
+/// The front before a route, or before a service with routes of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Stack {
     front: Front,
     routes: Arc<RouteMetrics>,
+    /// The place of the route in its table; `None` for what matched none.
+    row: Option<usize>,
+    /// Who may keep a success; `None` where the answer says so itself.
+    cache: Option<Cache>,
+}
+
+/// A request that the front has let in.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    began: Instant,
+    id: RequestId,
+    deadline: Duration,
+    /// The headers of a request to which CORS may apply.
+    asking: Option<Box<HeaderMap>>,
+}
+
+impl Stack {
+    /// As before, for the route at `row`.
+    pub(crate) fn at(&self, row: usize, cache: Option<Cache>) -> Self {
+        Self { row: Some(row), cache, ..self.clone() }
+    }
+
+    /// What is done before anybody is asked who he is. `Err` is the answer.
+    pub(crate) fn enter(&self, request: &mut Request) -> Result<Entered, Box<Response>> {
+        let Inner { clock, ids, reloadable, .. } = &*self.front.0;
+        let began = Instant::now();
+        let reloadable = reloadable.load();
+
+        // The request id comes first, so that whatever goes wrong below can be found again.
+        let id = ids.next(clock);
+
+        // With two Hosts, or none where HTTP/1.1 demands one, a proxy and we could disagree about whom the request is for
+        // (RFC 9112 section 3.2).
+        let hosts = request.headers().get_all(header::HOST).iter().take(2).count();
+        if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
+            return Err(Box::new(self.finish(answer::refuse(Code::HeaderInvalid.into(), id), id)));
+        }
+
+        // The client's address, before anybody counts by it.
+        let ip = peer(request).map(|peer| {
+            let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+            reloadable.proxies.client(peer, forwarded)
+        });
+        request.extensions_mut().insert(Visitor { request: id, ip });
+
+        // Preflights carry no credential and ask about rules, not data: answered before the guard.
+        let asking = (!reloadable.cors.origins().is_empty()).then(|| Box::new(request.headers().clone()));
+        if let Some(preflight) = reloadable.cors.preflight(request.method(), request.headers(), METHODS) {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response.headers_mut().extend(preflight);
+            return Err(Box::new(self.finish(response, id)));
+        }
+        Ok(Entered { began, id, deadline: reloadable.deadline, asking })
+    }
+
+    /// Waits for the answer, and does what every answer needs.
+    pub(crate) async fn leave(&self, entered: Entered, answering: impl Future<Output = Response>) -> Response {
+        let metrics = &self.front.0.metrics;
+        let Entered { began, id, deadline, asking } = entered;
+
+        // The deadline stands around everything that waits: body, database, hashing queue. What it cuts off is dropped, and
+        // with it an open transaction. A panic ends its request and nothing else.
+        let answering = AssertUnwindSafe(answering).catch_unwind();
+        let mut response = match within(deadline, answering).await {
+            Some(Ok(response)) => response,
+            Some(Err(_)) => {
+                metrics.panics.inc();
+                tracing::error!(request = %id, route = self.row.and_then(|row| self.routes.name(row)), "a handler panicked");
+                answer::refuse(Code::Internal.into(), id)
+            }
+            None => answer::refuse(Code::BodyTimeout.into(), id),
+        };
+
+        if let Some(asking) = asking {
+            self.front.0.reloadable.load().cors.answer(&asking, response.headers_mut());
+        }
+        if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
+            metrics.faults.inc();
+        }
+        self.routes.answered(self.row, response.status().as_u16(), began.elapsed());
+
+        // Last, so that no answer leaves without them.
+        self.finish(response, id)
+    }
+
+    /// Security headers by kind of answer, and the request id.
+    fn finish(&self, mut response: Response, id: RequestId) -> Response {
+        let class = match response.status() {
+            status if status.is_client_error() || status.is_server_error() => ResponseClass::Error,
+            status if status.is_redirection() => ResponseClass::Redirect,
+            _ => ResponseClass::ApiJson,
+        };
+        let cache = self.cache.or_else(|| response.extensions().get::<Cache>().copied()).unwrap_or_default();
+        self.front.0.headers.apply(class, cache, response.headers_mut());
+        if let Ok(value) = HeaderValue::from_str(id.write(&mut IdText::default())) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+}
+
+/// The outcome of `future`, unless it takes longer than `limit`. Most never wait, and cost no timer.
+async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    let at_once = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
+    if let Poll::Ready(output) = at_once.await {
+        return Some(output);
+    }
+    Box::pin(tokio::time::timeout(limit, future)).await.ok()
 }
 
 impl<I> Layer<I> for Stack {
@@ -115,8 +220,8 @@ impl<I> Layer<I> for Stack {
 }
 
 /// A service behind the stack.
-#[derive(Clone)]
-struct Stacked<I> {
+#[derive(Clone, Debug)]
+pub(crate) struct Stacked<I> {
     stack: Stack,
     inner: I,
 }
@@ -134,91 +239,26 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let stack = self.stack.clone();
+        let entered = match stack.enter(&mut request) {
+            Ok(entered) => entered,
+            Err(response) => return Box::pin(ready(Ok(*response))),
+        };
         // The one that was asked whether it is ready is the one to call.
         let fresh = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, fresh);
-        Box::pin(pass(self.stack.clone(), request, inner))
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        Box::pin(async move {
+            // Called inside, so that a panic of the service's own is caught like one of its handlers.
+            let answering = async move {
+                match inner.call(request).await {
+                    Ok(response) => response,
+                    Err(never) => match never {},
+                }
+            };
+            Ok(stack.leave(entered, answering).await)
+        })
     }
-}
-
-/// The stack.
-async fn pass<I>(Stack { front, routes }: Stack, mut request: Request, mut inner: I) -> Result<Response, Infallible>
-where
-    I: Service<Request, Response = Response, Error = Infallible>,
-{
-    let Inner { clock, ids, headers, reloadable, metrics } = &*front.0;
-    let began = Instant::now();
-    let reloadable = reloadable.load();
-
-    // The request id comes first, so that whatever goes wrong below can be found again.
-    let id = ids.next(clock);
-
-    // With two Hosts, or none where HTTP/1.1 demands one, a proxy and we could disagree about whom the request is for
-    // (RFC 9112 section 3.2).
-    let hosts = request.headers().get_all(header::HOST).iter().take(2).count();
-    if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
-        return Ok(finish(answer::refuse(Code::HeaderInvalid.into(), id), headers, id));
-    }
-
-    // The client's address, before anybody counts by it.
-    let ip = peer(&request).map(|peer| {
-        let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
-        reloadable.proxies.client(peer, forwarded)
-    });
-    request.extensions_mut().insert(Visitor { request: id, ip });
-    request.extensions_mut().insert(answer::Request(id));
-
-    // Preflights carry no credential and ask about rules, not data: answered before the guard.
-    let asking = (!reloadable.cors.origins().is_empty()).then(|| request.headers().clone());
-    if let Some(preflight) = reloadable.cors.preflight(request.method(), request.headers(), METHODS) {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().extend(preflight);
-        return Ok(finish(response, headers, id));
-    }
-
-    // The deadline stands around everything that waits: body, database, hashing queue. What it cuts off is dropped, and
-    // with it an open transaction. A panic ends its request and nothing else.
-    let way = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
-    let answering = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-    let mut response = match tokio::time::timeout(reloadable.deadline, answering).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(never))) => match never {},
-        Ok(Err(_)) => {
-            metrics.panics.inc();
-            let (method, route) = (&way.0, way.1.as_ref().map(MatchedPath::as_str));
-            tracing::error!(request = %id, %method, route, "a handler panicked");
-            cut_off(Code::Internal, id, &way, &routes)
-        }
-        Err(_) => cut_off(Code::BodyTimeout, id, &way, &routes),
-    };
-
-    if let Some(asking) = asking {
-        reloadable.cors.answer(&asking, response.headers_mut());
-    }
-    if response.status() == StatusCode::INTERNAL_SERVER_ERROR {
-        metrics.faults.inc();
-    }
-    let row = response.extensions().get::<RowIndex>().map(|row| row.0);
-    routes.answered(row, response.status().as_u16(), began.elapsed());
-
-    // Last, so that no answer leaves without them.
-    Ok(finish(response, headers, id))
-}
-
-/// The answer to a request that did not come to its own, put down to the row it was on its way to.
-fn cut_off(
-    code: Code,
-    id: RequestId,
-    (method, path): &(Method, Option<MatchedPath>),
-    routes: &RouteMetrics,
-) -> Response {
-    let mut response = answer::refuse(code.into(), id);
-    if let Some(row) = path.as_ref().and_then(|path| routes.find(method, path.as_str())) {
-        response.extensions_mut().insert(RowIndex(row));
-    }
-    response
 }
 
 /// Who is connected, as the listener says.
@@ -232,21 +272,6 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The methods our routes use, for preflights.
 const METHODS: &[Method] = &[Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE];
-
-/// Security headers by kind of answer, and the request id.
-fn finish(mut response: Response, headers: &SecurityHeaders, id: RequestId) -> Response {
-    let class = match response.status() {
-        status if status.is_client_error() || status.is_server_error() => ResponseClass::Error,
-        status if status.is_redirection() => ResponseClass::Redirect,
-        _ => ResponseClass::ApiJson,
-    };
-    let cache = response.extensions().get::<Cache>().copied().unwrap_or_default();
-    headers.apply(class, cache, response.headers_mut());
-    if let Ok(value) = HeaderValue::from_str(id.write(&mut IdText::default())) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
-}
 
 impl RequestIds {
     fn next(&self, clock: &Clock) -> RequestId {

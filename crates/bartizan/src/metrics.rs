@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bartizan_core::error::Code;
 use bartizan_core::token::Rejection;
-use http::Method;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::api::{Row, Table, Verb};
+use crate::api::{Row, Table};
 
 /// One fixed label: enough for a closed list of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -287,7 +286,7 @@ impl Metrics {
         rows.sort_by_key(|row| row.index);
         let known = |row: &Row| {
             let series = series(&self.durations, row.method.as_str(), &row.path);
-            Known { method: row.method, path: row.path.clone(), series }
+            Known { name: row.name(), series }
         };
         RouteMetrics { rows: rows.into_iter().map(known).collect(), unmatched: self.unmatched.clone() }
     }
@@ -314,8 +313,7 @@ pub(crate) struct RouteMetrics {
 
 #[derive(Debug)]
 struct Known {
-    method: Verb,
-    path: String,
+    name: String,
     series: [Histogram; 5],
 }
 
@@ -328,15 +326,9 @@ impl RouteMetrics {
         }
     }
 
-    /// The row that a request was on its way to when it ended without an answer of its own. Looks through all of them.
-    pub(crate) fn find(&self, method: &Method, template: &str) -> Option<usize> {
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        self.rows.iter().position(|known| match known.method {
-            Verb::Any => {
-                template.strip_prefix(&known.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-            verb => known.path == template && verb.as_str() == method.as_str(),
-        })
+    /// Method and path of a row, for the log.
+    pub(crate) fn name(&self, row: usize) -> Option<&str> {
+        self.rows.get(row).map(|known| known.name.as_str())
     }
 }
 
@@ -358,17 +350,5 @@ mod tests {
 
     fn table() -> Table {
         crate::engine::table().unwrap()
-    }
-
-    #[test]
-    fn finds_the_row_of_a_template() {
-        let (metrics, table) = (Metrics::new("1"), table());
-        let routes = metrics.of(&table);
-        for row in table.rows() {
-            let method = Method::from_bytes(row.method.as_str().as_bytes()).unwrap();
-            assert_eq!(routes.find(&method, &row.path), Some(row.index));
-        }
-        assert_eq!(routes.find(&Method::HEAD, "/v1/me"), routes.find(&Method::GET, "/v1/me"));
-        assert_eq!(routes.find(&Method::PUT, "/v1/me"), None);
     }
 }

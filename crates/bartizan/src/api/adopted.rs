@@ -8,6 +8,7 @@ use axum::extract::{FromRequestParts, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use bartizan_core::action::Action;
+use bartizan_core::browser;
 use bartizan_core::error::Code;
 use http::request::Parts;
 use http_body_util::Limited;
@@ -15,7 +16,8 @@ use http_body_util::Limited;
 use super::failure;
 use super::gate::Gate;
 use super::incoming::{announced_length, limit, too_large};
-use super::mount::{close, counted, marked, merge_headers, request_id};
+use super::mount::{close, merge_headers, request_id};
+
 use super::row::Row;
 use crate::answer;
 use crate::guard::{Grant, Permit};
@@ -59,10 +61,16 @@ async fn pass<G: Gate>(request: Request, next: Next, row: &Row, gate: G) -> Resp
     // user is never shared.
     let headers = response.headers_mut();
     if row.action.is_none() && headers.contains_key(http::header::CACHE_CONTROL) {
-        return counted(response, row);
+        return response;
     }
     headers.insert(http::header::CACHE_CONTROL, row.cache.control());
     marked(response, row)
+}
+
+/// Tells the front who may keep the answer.
+fn marked(mut response: Response, row: &Row) -> Response {
+    response.extensions_mut().insert(browser::Cache::from(row.cache));
+    response
 }
 
 /// In an adopted router a permit is an ordinary extractor. Where the gate did not run, or let the request in for another

@@ -99,7 +99,7 @@ pub trait Endpoint<S, P, A>: Send + Sync + 'static {
     /// Notes what the arguments and the answer are.
     fn describe(description: &mut Description);
     /// Takes the arguments out of the request, calls, and renders the answer.
-    fn serve(&self, incoming: Incoming, state: &S) -> impl Future<Output = Result<Response, Failure>> + Send;
+    fn serve(&self, incoming: Box<Incoming>, state: &S) -> impl Future<Output = Result<Response, Failure>> + Send;
 }
 
 impl<S, P, A, H> Endpoint<S, P, A> for H
@@ -116,7 +116,7 @@ where
         description.answer::<<<H::Returned as Future>::Output as Outcome>::Answer>();
     }
 
-    async fn serve(&self, mut incoming: Incoming, state: &S) -> Result<Response, Failure> {
+    async fn serve(&self, mut incoming: Box<Incoming>, state: &S) -> Result<Response, Failure> {
         let arguments = A::take(&mut incoming, state).await?;
         // The request is done with; it is not kept alive over the handler's work.
         drop(incoming);

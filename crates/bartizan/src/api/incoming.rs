@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
+use axum::extract::Request;
 use bartizan_core::error::{Code, FieldError, Refusal};
 use bartizan_core::input::IdempotencyKey;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -38,7 +39,7 @@ impl Media {
     }
 }
 
-/// An admitted request. The body waits in it until an argument takes it, so arguments stand in any order.
+/// A request on its way. The body waits in it until an argument takes it, so arguments stand in any order.
 pub struct Incoming {
     pub(super) parts: Parts,
     body: axum::body::Body,
@@ -56,24 +57,25 @@ impl std::fmt::Debug for Incoming {
 }
 
 impl Incoming {
-    /// Takes an admitted request over; refuses a body that is announced as too large and a bad `Idempotency-Key`.
-    pub(super) fn new(
-        parts: Parts,
-        body: axum::body::Body,
-        mut grant: Grant,
-        row: Arc<Row>,
-        bounds: Arc<Bounds>,
-    ) -> Result<Self, Failure> {
-        if announced_length(&parts.headers, &body) > limit(&row) {
-            return Err(too_large(&row));
+    /// A request for `row`, before anybody has admitted it.
+    pub(super) fn new(request: Request, row: &Arc<Row>, bounds: &Arc<Bounds>) -> Self {
+        let (parts, body) = request.into_parts();
+        Self { parts, body, grant: None, once: None, row: Arc::clone(row), bounds: Arc::clone(bounds) }
+    }
+
+    /// Admits it; refuses a body that is announced as too large and a bad `Idempotency-Key`.
+    pub(super) fn admit(&mut self, mut grant: Grant) -> Result<(), Failure> {
+        if announced_length(&self.parts.headers, &self.body) > limit(&self.row) {
+            return Err(too_large(&self.row));
         }
-        let key = if row.csrf.is_some() { idempotency_key(&parts.headers)? } else { None };
-        let once = key.map(|key| {
-            let target = format!("{} {}", parts.method, parts.uri.path());
+        let key = if self.row.csrf.is_some() { idempotency_key(&self.parts.headers)? } else { None };
+        self.once = key.map(|key| {
+            let target = format!("{} {}", self.parts.method, self.parts.uri.path());
             Arc::new(Idempotency { key, target, body: OnceLock::new() })
         });
-        grant.idempotency.clone_from(&once);
-        Ok(Self { parts, body, grant: Some(grant), once, row, bounds })
+        grant.idempotency.clone_from(&self.once);
+        self.grant = Some(grant);
+        Ok(())
     }
 
     /// Hands the grant out, once, and only for the action the row states.

@@ -11,9 +11,9 @@
 //! is not in the table (404), a method that is not (405), and a body that is too large or of another media type, in that
 //! order and only after the [`Gate`] has let the request in.
 //!
-//! Deployment caveats: the request id comes from the outermost layer ([`crate::answer::Request`]), the deadline for a
-//! slow body and the answer to a panic are outer layers too. A plain axum router under [`Api::adopt`] is gated as a
-//! whole, but what it reads and answers is its own affair.
+//! Deployment caveats: the request id, the deadline for a slow body and the answer to a panic come from the front, which
+//! [`Engine::guard`](crate::engine::Engine::guard) puts before every route. A plain axum router under [`Api::adopt`] is
+//! gated as a whole, but what it reads and answers is its own affair.
 
 mod access;
 mod adopted;
@@ -47,7 +47,6 @@ pub use fault::{Fault, Faults, Flaw};
 pub use form::Form;
 pub use gate::Gate;
 pub use incoming::Incoming;
-pub(crate) use mount::RowIndex;
 pub use openapi::Info;
 pub use path::Path;
 pub use query::Query;

@@ -1,41 +1,44 @@
 //! From declarations to an axum router: each route carries its own row, so guard and row cannot drift apart.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
+use axum::handler::Handler;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter};
-use bartizan_core::browser;
 use bartizan_core::error::Code;
 use bartizan_core::id::RequestId;
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use tower::util::option_layer;
 
 use super::bounds::Bounds;
 use super::failure::{self, Failure};
 use super::gate::Gate;
 use super::incoming::Incoming;
-use super::row::{Cache, Row, Table, Verb};
+use super::row::{Row, Table, Verb};
 use super::undeclared::{Asker, Undeclared, ask};
-use super::{Api, Defaults, Fault, Faults, Flaw, Mounted, Route, adopted, fault, openapi};
+use super::{Adopted, Api, Defaults, Fault, Faults, Flaw, Mounted, Route, adopted, fault, openapi};
 use crate::answer;
+use crate::front::{Stack, Visitor};
+use crate::guard::Admission;
 
 /// A handler with its arguments taken care of.
 pub(super) type Run<S> =
-    Arc<dyn Fn(Incoming, S) -> Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(Box<Incoming>, S) -> Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>> + Send + Sync>;
 
 impl<S: Clone + Send + Sync + 'static> Api<S> {
     /// The only door out: checks every declaration and builds the router, the table and the document.
     ///
     /// Errors: all faults of all rows together, each naming its row.
     pub fn finish<G: Gate>(self, gate: G, defaults: Defaults) -> Result<Mounted<S>, Faults> {
-        self.finish_before(axum::Router::new(), gate, &defaults)
+        self.finish_before(axum::Router::new(), gate, &defaults, |_| None)
     }
 
-    /// As [`Api::finish`], in front of an application's own router. What is declared is served from the declaration; of
-    /// `app` only the paths are used, to tell an undeclared route from a path that nobody has.
+    /// As [`Api::finish`], in front of an application's own router and behind `front`. What is declared is served from the
+    /// declaration; of `app` only the paths are used, to tell an undeclared route from a path that nobody has.
     ///
     /// Errors: as [`Api::finish`].
     pub(crate) fn finish_before<G: Gate>(
@@ -43,13 +46,15 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         app: axum::Router<S>,
         gate: G,
         defaults: &Defaults,
+        front: impl FnOnce(&Table) -> Option<Stack>,
     ) -> Result<Mounted<S>, Faults> {
         let (table, openapi) = self.describe(defaults)?;
         for reader in std::mem::take(&mut self.readers) {
             let told = reader(&openapi);
             told.map_err(|cause| Faults(vec![Fault::general(Flaw::Indescribable(cause.to_string()))]))?;
         }
-        Ok(Mounted { table, openapi, router: self.router(app, gate) })
+        let front = front(&table);
+        Ok(Mounted { table, openapi, router: self.router(app, gate, front) })
     }
 
     /// The table and the document, without a gate and without serving: for the command line.
@@ -78,32 +83,35 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         Ok((Table::new(rows), openapi))
     }
 
-    fn router<G: Gate>(self, app: axum::Router<S>, gate: G) -> axum::Router<S> {
+    fn router<G: Gate>(self, app: axum::Router<S>, gate: G, front: Option<Stack>) -> axum::Router<S> {
         let mut paths: BTreeMap<String, Vec<Route<S>>> = BTreeMap::new();
         for route in self.routes {
             paths.entry(route.row.path.clone()).or_default().push(route);
         }
         let mut router = axum::Router::new();
         for (path, routes) in paths {
-            router = router.route(&path, methods(routes, &gate));
+            router = router.route(&path, methods(routes, &gate, front.as_ref()));
         }
-        for adopted in self.adopted {
-            let prefix = adopted.row.path.clone();
-            router = router.nest(&prefix, adopted::guarded(adopted.router, Arc::new(adopted.row), gate.clone()));
+        for Adopted { row, router: adopted } in self.adopted {
+            let (prefix, index) = (row.path.clone(), row.index);
+            let guarded = adopted::guarded(adopted, Arc::new(row), gate.clone());
+            router =
+                router.nest(&prefix, guarded.layer(option_layer(front.as_ref().map(|front| front.at(index, None)))));
         }
         let undeclared = Undeclared::of(app);
-        router.fallback(move |State(state): State<S>, request: Request| {
+        let stray = move |State(state): State<S>, request: Request| {
             let (gate, undeclared) = (gate.clone(), undeclared.clone());
             async move {
                 let known = undeclared.as_ref().map(|undeclared| undeclared.asker(state));
                 stray(request, gate, Stray::Path(known)).await
             }
-        })
+        };
+        router.fallback(stray.layer(option_layer(front)))
     }
 }
 
 /// All routes of one path, and the answer to every other method.
-fn methods<S, G>(routes: Vec<Route<S>>, gate: &G) -> MethodRouter<S>
+fn methods<S, G>(routes: Vec<Route<S>>, gate: &G, front: Option<&Stack>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     G: Gate,
@@ -121,18 +129,84 @@ where
             // Only adopted routers have it, and they are nested.
             Verb::Any => continue,
         };
-        let (row, gate) = (Arc::new(row), gate.clone());
-        methods = methods.on(filter, move |State(state): State<S>, request: Request| {
-            let route = (Arc::clone(&row), Arc::clone(&bounds), Arc::clone(&run));
-            // The future itself, not one around it: that would be copied twice over on every request.
-            serve(request, state, route, gate.clone())
-        });
+        let front = front.map(|front| front.at(row.index, Some(row.cache.into())));
+        let entrance = Entrance { row: Arc::new(row), bounds, run, gate: gate.clone(), front };
+        methods = methods.on::<_, Direct>(filter, Arrival(Arc::new(entrance)));
     }
     let gate = gate.clone();
-    methods.fallback(move |request: Request| {
+    let stray = move |request: Request| {
         let (gate, allow) = (gate.clone(), allow.clone());
         async move { stray(request, gate, Stray::Method(allow)).await }
-    })
+    };
+    methods.fallback(stray.layer(option_layer(front.cloned())))
+}
+
+/// One declared route and what stands before it.
+struct Entrance<S, G> {
+    row: Arc<Row>,
+    bounds: Arc<Bounds>,
+    run: Run<S>,
+    gate: G,
+    front: Option<Stack>,
+}
+
+/// The entrance as axum calls it: one function and one future from the first header to the last, since each layer between
+/// would move the request and its future once more.
+struct Arrival<S, G>(Arc<Entrance<S, G>>);
+
+/// Marks a handler that takes the request as it is.
+struct Direct;
+
+impl<S, G> Clone for Arrival<S, G> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static, G: Gate> Handler<Direct, S> for Arrival<S, G> {
+    type Future = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+    fn call(self, mut request: Request, state: S) -> Self::Future {
+        let entrance = self.0;
+        let entered = match entrance.front.as_ref().map(|front| front.enter(&mut request)) {
+            Some(Err(response)) => return Box::pin(ready(*response)),
+            Some(Ok(entered)) => Some(entered),
+            None => None,
+        };
+        let incoming = Box::new(Incoming::new(request, &entrance.row, &entrance.bounds));
+        Box::pin(async move {
+            let answering = entrance.serve(incoming, state);
+            match entrance.front.as_ref().zip(entered) {
+                Some((front, entered)) => front.leave(entered, answering).await,
+                None => answering.await,
+            }
+        })
+    }
+}
+
+impl<S, G: Gate> Entrance<S, G> {
+    /// The order of decisions: gate, then size, then the arguments in their order, then the handler.
+    async fn serve(&self, mut incoming: Box<Incoming>, state: S) -> Response {
+        let row = &*self.row;
+        let id = request_id(&incoming.parts.extensions);
+        let Admission { grant, headers } = match self.gate.admit(row, &mut incoming.parts).await {
+            Ok(admission) => admission,
+            Err(refused) => return close(refused),
+        };
+        let outcome = match incoming.admit(grant) {
+            Ok(()) => (self.run)(incoming, state).await,
+            Err(failure) => Err(failure),
+        };
+        let mut response = match outcome {
+            Ok(mut response) => {
+                response.headers_mut().insert(header::CACHE_CONTROL, row.cache.control());
+                response
+            }
+            Err(failure) => close(failure::answer(failure, id, &row.path)),
+        };
+        merge_headers(&mut response, headers);
+        response
+    }
 }
 
 fn allow(verbs: impl Iterator<Item = Verb>) -> HeaderValue {
@@ -142,54 +216,6 @@ fn allow(verbs: impl Iterator<Item = Verb>) -> HeaderValue {
     }
     names.sort_unstable();
     HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static(""))
-}
-
-/// The order of decisions: gate, then size, then the arguments in their order, then the handler.
-async fn serve<S, G: Gate>(
-    request: Request,
-    state: S,
-    (row, bounds, run): (Arc<Row>, Arc<Bounds>, Run<S>),
-    gate: G,
-) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let id = request_id(&parts.extensions);
-    let admission = match gate.admit(&row, &mut parts).await {
-        Ok(admission) => admission,
-        Err(refused) => return marked(close(refused), &row),
-    };
-    let outcome = match Incoming::new(parts, body, admission.grant, Arc::clone(&row), bounds) {
-        Ok(incoming) => run(incoming, state).await,
-        Err(failure) => Err(failure),
-    };
-    let mut response = match outcome {
-        Ok(mut response) => {
-            response.headers_mut().insert(header::CACHE_CONTROL, row.cache.control());
-            response
-        }
-        Err(failure) => close(failure::answer(failure, id, &row.path)),
-    };
-    merge_headers(&mut response, admission.headers);
-    marked(response, &row)
-}
-
-/// The place of the answering row in the table, for the layers around: what they count by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowIndex(pub(crate) usize);
-
-/// Tells the layers around which row answered and who may keep the answer.
-pub(super) fn marked(mut response: Response, row: &Row) -> Response {
-    let cache = match row.cache {
-        Cache::Private => browser::Cache::Private,
-        Cache::Public(age) => browser::Cache::Public(age),
-    };
-    response.extensions_mut().insert(cache);
-    counted(response, row)
-}
-
-/// Tells the layers around which row answered.
-pub(super) fn counted(mut response: Response, row: &Row) -> Response {
-    response.extensions_mut().insert(RowIndex(row.index));
-    response
 }
 
 /// What a request strayed from.
@@ -232,9 +258,9 @@ async fn stray<G: Gate>(request: Request, gate: G, stray: Stray) -> Response {
     close(response)
 }
 
-/// The id given by the outermost layer. Without that layer every answer has the nil id, which is wrong but harmless.
+/// The id given by the front. Without it every answer has the nil id, which is wrong but harmless.
 pub(super) fn request_id(extensions: &Extensions) -> RequestId {
-    extensions.get::<answer::Request>().map_or(RequestId::from_u128(0), |request| request.0)
+    extensions.get::<Visitor>().map_or(RequestId::from_u128(0), |visitor| visitor.request)
 }
 
 /// What is not a success is never kept by anybody.

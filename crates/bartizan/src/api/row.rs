@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::time::Duration;
 
+use bartizan_core::browser;
 use bartizan_core::principal::Role;
 use serde::{Serialize, Serializer};
 
@@ -123,6 +124,15 @@ impl Cache {
             Cache::Private => http::HeaderValue::from_static("no-store"),
             Cache::Public(age) => http::HeaderValue::try_from(format!("public, max-age={}", age.as_secs()))
                 .unwrap_or(http::HeaderValue::from_static("no-store")),
+        }
+    }
+}
+
+impl From<Cache> for browser::Cache {
+    fn from(cache: Cache) -> Self {
+        match cache {
+            Cache::Private => Self::Private,
+            Cache::Public(age) => Self::Public(age),
         }
     }
 }

@@ -282,7 +282,7 @@ where
     let outcome = match version {
         Version::Http1 => {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout).half_close(false);
+            http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout).half_close(false).writev(false);
             // The buffer bounds a head that never ends, the other figure one that does.
             http.max_header_size(bounds.max_header).max_buf_size(bounds.max_header.max(65_536));
             let mut connection = std::pin::pin!(http.serve_connection(io, service));

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::app::{App, REQUEST, RoleGate, api, defaults};
-use crate::answer;
+use crate::front::Visitor;
 
 const USER: &str = "/v1/users/usr_00000000000000000000000000000001";
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -60,7 +60,7 @@ impl Server {
             request = request.header(*name, *value);
         }
         let mut request = request.body(body.into()).unwrap();
-        request.extensions_mut().insert(answer::Request(REQUEST));
+        request.extensions_mut().insert(Visitor { request: REQUEST, ip: None });
         let response: Response<RawBody> = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.collect().await.unwrap().to_bytes() }
@@ -326,7 +326,7 @@ async fn a_permit_outside_the_gate_is_an_error_of_the_server() {
     let router =
         axum::Router::new().route("/", axum::routing::get(async |_: crate::guard::Permit<super::app::Ring>| "in"));
     let mut request = Request::new(RawBody::empty());
-    request.extensions_mut().insert(answer::Request(REQUEST));
+    request.extensions_mut().insert(Visitor { request: REQUEST, ip: None });
     assert_eq!(router.oneshot(request).await.unwrap().status(), 500);
 }
 

@@ -48,7 +48,7 @@ fn plain() -> Router<App> {
 
 async fn told(shut: bool, wrap: impl FnOnce(Router) -> Router, requests: &[(&str, &str)]) -> Vec<String> {
     let gate = Noting { shut, ..Noting::default() };
-    let mounted = api().finish_before(plain(), gate.clone(), &defaults()).unwrap();
+    let mounted = api().finish_before(plain(), gate.clone(), &defaults(), |_| None).unwrap();
     let router = wrap(mounted.router.with_state(App::new()));
     for (method, path) in requests {
         let request = Request::builder().method(*method).uri(*path).body(Body::empty()).unwrap();
