@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use bartizan_core::audit::EventKind;
 use bartizan_core::browser::{CorsPolicy, Credentials, Origin, SecurityHeaders, Transport};
 use bartizan_core::error::Code;
-use bartizan_core::limit::{KeyMaker, Quota, Tat};
+use bartizan_core::limit::{KeyMaker, Quota};
 use bartizan_core::net::{BlockList, Proxies};
 use bartizan_core::password::Cost;
 use bartizan_core::principal::Principal;
@@ -49,6 +49,9 @@ use crate::vault::Vault;
 
 /// The version in the OpenAPI document and in metrics.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The file of the counters, in the data directory.
+pub(crate) const SNAPSHOT: &str = "limits.snapshot";
 
 /// Why the engine does not start, in a sentence that says how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +116,7 @@ impl Engine {
         let signing = Signing::load(&db, keyring.as_ref(), &settings.tokens, &node, clock.now()).await?;
         let metrics = Arc::new(Metrics::new(VERSION));
         let state = open_state(&settings, keyring.as_ref(), &first_root)?;
-        let snapshot = settings.data.join("limits.snapshot");
+        let snapshot = settings.data.join(SNAPSHOT);
         let hashing = hashing_pool(&settings.password, keyring.as_ref())?;
         let vault = Vault::new(Arc::clone(&keyring));
         let reloadable = Arc::new(ArcSwap::from_pointee(reloadable(&settings)?));
@@ -330,7 +333,7 @@ async fn check_time(db: &Db, clock: &Clock) -> Result<(), StartError> {
 pub(crate) const ROOT_KEY: &str = "keys.root";
 
 /// Notices at once when the keyring belongs to another database; tells the root key this database began with.
-async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<String, StartError> {
+pub(crate) async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<String, StartError> {
     let scope = PlatformScope::granted("start-up: the root key is everybody's");
     let known = {
         let mut reader = db.read_platform(&scope).await.map_err(StartError::new)?;
@@ -369,8 +372,13 @@ async fn check_root_key(db: &Db, keyring: &dyn KeyProvider) -> Result<String, St
 fn open_state(settings: &Settings, keyring: &dyn KeyProvider, first_root: &str) -> Result<EmbeddedState, StartError> {
     let limits = &settings.limits;
     let bans = BanPolicy::new(limits.ban_after, limits.ban_for).map_err(StartError::new)?;
+    Ok(EmbeddedState::new(limits.max_keys, bans, limit_keys(keyring, first_root)?))
+}
+
+/// What names limits and bans on every node.
+pub(crate) fn limit_keys(keyring: &dyn KeyProvider, first_root: &str) -> Result<KeyMaker, StartError> {
     let secret = keyring.derive(first_root, "limit-keys").map_err(StartError::new)?;
-    Ok(EmbeddedState::new(limits.max_keys, bans, KeyMaker::new(&secret)))
+    Ok(KeyMaker::new(&secret))
 }
 
 /// Brings back what must outlive a restart: revocations and failed logins from the database, counters from their file.
@@ -390,18 +398,16 @@ async fn restore(ground: &Ground, snapshot: &std::path::Path) -> Result<(), Star
         .max_by_key(Quota::drains_in);
     let mut reader = ground.read_platform("start-up: failed logins of every tenant").await?;
     for row in login_failures::all(&mut reader, now).await.map_err(StartError::new)? {
-        let key = <[u8; 16]>::try_from(row.key.as_slice()).ok().map(u128::from_be_bytes);
-        let tat = Tat::from_bits(u64::from_ne_bytes(row.tat.to_ne_bytes()));
-        if let (Some(key), Some(tat), Some(quota)) = (key, tat, &longest) {
+        if let (Some((key, tat)), Some(quota)) = (row.counter(), &longest) {
             // Without room it is held in a shared bucket: never freed.
-            let _ = ground.state.restore(bartizan_core::limit::Key(key), quota, tat, now);
+            let _ = ground.state.restore(key, quota, tat, now);
         }
     }
     Ok(())
 }
 
 /// Opens the database, with the password from its file.
-async fn open_database(settings: &Settings) -> Result<Db, StartError> {
+pub(crate) async fn open_database(settings: &Settings) -> Result<Db, StartError> {
     let server = &settings.database_server;
     let password = server.password_file.as_deref().map(read_secret).transpose().map_err(StartError::new)?;
     let options = DbOptions { pool: server.pool, acquire: server.acquire, password, ..DbOptions::default() };
@@ -411,8 +417,7 @@ async fn open_database(settings: &Settings) -> Result<Db, StartError> {
 /// How long the start waits for the shared state.
 const SHARED_START: Duration = Duration::from_secs(10);
 
-/// Connects to the shared state, when one is configured. It must answer at the start, so that a wrong address or password
-/// is told at once; afterwards it may come and go.
+/// Connects to the shared state, when one is configured. It must answer at the start; afterwards it may come and go.
 async fn open_shared(
     settings: &Settings,
     keyring: &dyn KeyProvider,
@@ -426,23 +431,7 @@ async fn open_shared(
         }
         return Ok(None);
     }
-    let address = Address::parse(&state.url).map_err(|cause| StartError::new(format!("state.url: {cause}")))?;
-    let secret =
-        |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
-    let options = LinkOptions {
-        timeout: state.timeout,
-        connect: state.connect,
-        user: state.user.clone(),
-        password: secret(&state.password_file)?,
-        ca: state.ca_file.clone(),
-        sentinel_password: secret(&state.sentinel_password_file)?,
-        pool: state.pool,
-    };
-    let link = Link::start(address, options);
-    link.ready(SHARED_START).await.map_err(|cause| {
-        let (found, mend) = cause.explain();
-        StartError::new(format!("the shared state (state.url) cannot be used: {found}. To mend it, {mend}"))
-    })?;
+    let link = connect(state, state.timeout).await?;
     match link.survey().await {
         Ok(servers) => {
             for server in servers.iter().filter(|server| server.evicts()) {
@@ -456,7 +445,6 @@ async fn open_shared(
     }
     let limits = &settings.limits;
     let bans = BanPolicy::new(limits.ban_after, limits.ban_for).map_err(StartError::new)?;
-    let secret = keyring.derive(first_root, "limit-keys").map_err(StartError::new)?;
     let options = SharedOptions {
         least_nodes: state.nodes,
         on_store_error: state.when_away,
@@ -465,9 +453,31 @@ async fn open_shared(
         prefix: state.prefix.clone(),
         ..SharedOptions::new(node, bans)
     };
-    let shared = SharedState::new(link, KeyMaker::new(&secret), options).map_err(StartError::new)?;
+    let shared = SharedState::new(link, limit_keys(keyring, first_root)?, options).map_err(StartError::new)?;
     shared.tend(now, Instant::now()).await;
     Ok(Some(shared))
+}
+
+/// Connects to the shared state. It must answer now, so that a wrong address or password is told at once.
+pub(crate) async fn connect(state: &settings::State, timeout: Duration) -> Result<Link, StartError> {
+    let address = Address::parse(&state.url).map_err(|cause| StartError::new(format!("state.url: {cause}")))?;
+    let secret =
+        |path: &Option<std::path::PathBuf>| path.as_deref().map(read_secret).transpose().map_err(StartError::new);
+    let options = LinkOptions {
+        timeout,
+        connect: state.connect,
+        user: state.user.clone(),
+        password: secret(&state.password_file)?,
+        ca: state.ca_file.clone(),
+        sentinel_password: secret(&state.sentinel_password_file)?,
+        pool: state.pool,
+    };
+    let link = Link::start(address, options);
+    link.ready(SHARED_START).await.map_err(|cause| {
+        let (found, mend) = cause.explain();
+        StartError::new(format!("the shared state (state.url) cannot be used: {found}. To mend it, {mend}"))
+    })?;
+    Ok(link)
 }
 
 /// Puts every effect in force. Where other nodes can end something too, says from where to read on.

@@ -6,6 +6,7 @@
 mod accounts;
 pub mod answer;
 pub mod api;
+pub mod carrying;
 pub mod clock;
 mod embed;
 pub mod engine;

@@ -401,11 +401,7 @@ impl Limits {
             return Vec::new();
         }
         let updated_at = self.ground.now();
-        let row = |ask: &Ask| {
-            let tat = self.ground.state.tat_of(ask.key)?;
-            let tat = i64::from_ne_bytes(tat.to_bits().to_ne_bytes());
-            Some(FailureRow { key: ask.key.0.to_be_bytes().to_vec(), tat, updated_at })
-        };
+        let row = |ask: &Ask| Some(FailureRow::new(ask.key, self.ground.state.tat_of(ask.key)?, updated_at));
         charge.0.iter().filter_map(row).collect()
     }
 

@@ -1,72 +1,150 @@
 //! `bartizan migrate`: from one machine to many.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
+mod bar;
 
+use std::path::{Path, PathBuf};
+
+use bartizan::carrying::{Carried, Carrier, Snapshot};
+use bartizan::clock::Clock;
+use bartizan::settings::{Settings, State};
 use bartizan_keys::read_secret;
-use bartizan_store::db::{Moved, Progress, Stage, Transferred, transfer};
+use bartizan_store::db::{Moved, Transferred, transfer};
 use bartizan_store::{DbOptions, StoreErrorKind};
 use serde_json::{Value, json};
 
+use self::bar::Bar;
 use super::show::{self, Form};
 use crate::config::Sources;
-use crate::config::setting::{DatabaseUrl, Raw, Setting};
+use crate::config::setting::{DatabaseUrl, Raw, Setting, StateUrl};
 use crate::exit::{Exit, Stop};
 
-/// Moves the configured SQLite database into the PostgreSQL database at `to`.
-pub(super) async fn embedded_to_cluster(
-    to: &str,
-    password_file: Option<&Path>,
-    sources: &Sources,
-    form: Form,
-) -> Result<(), Stop> {
+/// Where to, as it was typed.
+pub(super) struct Target {
+    pub(super) database: String,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) state: Option<String>,
+    pub(super) state_password_file: Option<PathBuf>,
+}
+
+/// What helps when the way was cut short.
+const AGAIN: &str = "Run the same command again: it goes on where it stopped.";
+
+/// Moves the configured SQLite database, and what its server counted, to where many nodes share them.
+pub(super) async fn embedded_to_cluster(to: &Target, sources: &Sources, form: Form) -> Result<(), Stop> {
     let config = sources.read()?;
-    let settings = config.settings();
-    if !settings.database.starts_with("sqlite:") {
+    let old = config.settings();
+    if !old.database.starts_with("sqlite:") {
         let stop =
             Stop::new(Exit::Failed, "the configuration names a database server already: there is nothing to move");
         return Err(stop.hint("Name the old configuration, with `database.url = \"sqlite:…\"`, by --config."));
     }
-    let DatabaseUrl(target) = DatabaseUrl::read(&Raw::Text(to.into())).map_err(|wrong| {
-        Stop::new(Exit::Usage, format!("--to must be {wrong}").replace("`database.password_file`", "--password-file"))
-    })?;
-    let password = password_file.map(read_secret).transpose();
-    let password = password.map_err(|fault| Stop::new(Exit::Failed, format!("--password-file: {fault}")))?;
-    let options = DbOptions { password, ..DbOptions::default() };
-    let mut bar = Bar::new();
-    let moved = transfer(&settings.database, &settings.data, &target, &options, |progress| bar.show(progress)).await;
-    bar.end();
-    let moved = moved.map_err(|error| match error.kind() {
-        StoreErrorKind::Locked => Stop::new(Exit::InUse, error.to_string())
-            .hint("Stop the old server first, and leave it off: what it changed afterwards would be lost."),
-        StoreErrorKind::Busy | StoreErrorKind::Unreachable | StoreErrorKind::Unknown => {
-            Stop::new(Exit::Failed, error.to_string()).hint("Run the same command again: it goes on where it stopped.")
-        }
-        _ => Stop::new(Exit::Failed, error.to_string()),
-    })?;
-    let keys = next(&target, password_file);
+    let new = to.settings(&old)?;
+    let carrier = match &to.state {
+        Some(_) => Some(reach(&new.state).await?),
+        None => None,
+    };
+    let moved = truth(&old, &new).await?;
+    let keys = to.keys(&new);
+    let limits = match &carrier {
+        Some(carrier) => match counters(carrier, &new).await {
+            Ok(carried) => Some(carried),
+            Err(stop) => {
+                say(&moved, &keys, &config.secrets());
+                return Err(stop);
+            }
+        },
+        None => None,
+    };
     match form {
-        Form::Json => show::value(&answer(&moved, &keys), form)?,
+        Form::Json => show::value(&answer(&moved, limits.as_ref(), &keys), form)?,
         Form::Text => match &moved {
             Transferred::Now(tables) => show::value(&listed(tables), form)?,
             Transferred::Before(_) => {}
         },
     }
     say(&moved, &keys, &config.secrets());
+    show::say(&told(limits.as_ref(), &new.data));
     Ok(())
 }
 
-/// The keys to set, with their values as TOML.
-fn next(target: &str, password_file: Option<&Path>) -> [(&'static str, String); 3] {
-    let password = password_file.map_or_else(
-        || "/path/to/password".to_owned(),
-        |path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string(),
-    );
-    [
-        ("database.url", target.to_owned()),
-        ("database.password_file", password),
-        ("state.url", "redis://HOST:6379".to_owned()),
-    ]
+impl Target {
+    /// What the new nodes will be told, as far as it matters here: the old settings, less what is left behind.
+    fn settings(&self, old: &Settings) -> Result<Settings, Stop> {
+        let mut new = old.clone();
+        let usage = |option: &str, wrong: String, file: (&str, &str)| {
+            Stop::new(Exit::Usage, format!("{option} must be {wrong}").replace(file.0, file.1))
+        };
+        let DatabaseUrl(database) = DatabaseUrl::read(&Raw::Text(self.database.clone()))
+            .map_err(|wrong| usage("--to", wrong, ("`database.password_file`", "--password-file")))?;
+        new.database = database;
+        new.database_server.password_file.clone_from(&self.password_file);
+        if let Some(state) = &self.state {
+            let read = StateUrl::read(&Raw::Text(state.clone())).ok().filter(|url| url.0 != State::EMBEDDED);
+            let wrong = || StateUrl::must().replace("\"embedded\", or ", "");
+            let StateUrl(url) =
+                read.ok_or_else(|| usage("--state", wrong(), ("`state.password_file`", "--state-password-file")))?;
+            new.state.url = url;
+            if self.state_password_file.is_some() {
+                new.state.password_file.clone_from(&self.state_password_file);
+            }
+        }
+        Ok(new)
+    }
+
+    /// The keys to set, with their values as TOML.
+    fn keys(&self, new: &Settings) -> Vec<(&'static str, String)> {
+        let file = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+        let password = self.password_file.as_deref().map_or_else(|| "/path/to/password".to_owned(), file);
+        let mut keys = vec![("database.url", new.database.clone()), ("database.password_file", password)];
+        let state = if self.state.is_some() { new.state.url.clone() } else { "redis://HOST:6379".to_owned() };
+        keys.push(("state.url", state));
+        if let (Some(path), Some(_)) = (&new.state.password_file, &self.state) {
+            keys.push(("state.password_file", file(path)));
+        }
+        keys
+    }
+}
+
+/// Looks at the shared state before anything is written anywhere.
+async fn reach(state: &State) -> Result<Carrier, Stop> {
+    let carrier = Carrier::reach(state).await.map_err(|error| {
+        Stop::new(Exit::Failed, error.to_string().replace("(state.url)", "(--state)")).hint("Nothing was moved yet.")
+    })?;
+    for server in carrier.evicting() {
+        show::say(&format!(
+            "warning: {server} may evict limits and bans when its memory is full: CONFIG SET maxmemory-policy \
+             noeviction, and the same in redis.conf"
+        ));
+    }
+    Ok(carrier)
+}
+
+/// Copies every table.
+async fn truth(old: &Settings, new: &Settings) -> Result<Transferred, Stop> {
+    let password = new.database_server.password_file.as_deref().map(read_secret).transpose();
+    let password = password.map_err(|fault| Stop::new(Exit::Failed, format!("--password-file: {fault}")))?;
+    let options = DbOptions { password, ..DbOptions::default() };
+    let mut bar = Bar::new();
+    let moved = transfer(&old.database, &old.data, &new.database, &options, |progress| bar.show(progress)).await;
+    bar.end();
+    moved.map_err(|error| match error.kind() {
+        StoreErrorKind::Locked => Stop::new(Exit::InUse, error.to_string())
+            .hint("Stop the old server first, and leave it off: what it changed afterwards would be lost."),
+        StoreErrorKind::Busy | StoreErrorKind::Unreachable | StoreErrorKind::Unknown => {
+            Stop::new(Exit::Failed, error.to_string()).hint(AGAIN)
+        }
+        _ => Stop::new(Exit::Failed, error.to_string()),
+    })
+}
+
+/// Takes the counters along.
+async fn counters(carrier: &Carrier, new: &Settings) -> Result<Carried, Stop> {
+    let mut bar = Bar::new();
+    let carried = carrier.carry(new, &Clock::system(), |progress| bar.show(progress)).await;
+    bar.end();
+    carried.map_err(|error| {
+        Stop::new(Exit::Failed, format!("the database was moved, its counters were not: {error}")).hint(AGAIN)
+    })
 }
 
 fn listed(tables: &[Moved]) -> Value {
@@ -74,13 +152,23 @@ fn listed(tables: &[Moved]) -> Value {
     tables.iter().map(row).collect()
 }
 
-fn answer(moved: &Transferred, keys: &[(&'static str, String)]) -> Value {
+fn answer(moved: &Transferred, limits: Option<&Carried>, keys: &[(&'static str, String)]) -> Value {
     let set: serde_json::Map<_, _> = keys.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+    let limits = limits.map(|carried| {
+        json!({"counters": carried.counters, "bans": carried.bans, "written": carried.written,
+        "snapshot": match carried.snapshot {
+            Snapshot::Missing => "missing",
+            Snapshot::Flawed(_) => "unusable",
+            Snapshot::Read { .. } => "read",
+        }})
+    });
     match moved {
-        Transferred::Now(tables) => json!({"outcome": "moved", "tables": listed(tables), "set": set}),
-        Transferred::Before(at) => {
-            json!({"outcome": "moved before", "finished_at": at.to_string(), "tables": [], "set": set})
+        Transferred::Now(tables) => {
+            json!({"outcome": "moved", "tables": listed(tables), "limits": limits, "set": set})
         }
+        Transferred::Before(at) => json!({
+            "outcome": "moved before", "finished_at": at.to_string(), "tables": [], "limits": limits, "set": set
+        }),
     }
 }
 
@@ -92,7 +180,7 @@ fn say(moved: &Transferred, keys: &[(&'static str, String)], secrets: &Path) {
             show::say(&format!("\nMoved {rows} rows; count and digest of every table are equal on both sides."));
         }
         Transferred::Before(at) => {
-            show::say(&format!("This database was moved completely at {at}; nothing was done."));
+            show::say(&format!("This database was moved completely at {at}; its rows were left alone."));
         }
     }
     show::say("\nOn every node set:\n");
@@ -101,83 +189,31 @@ fn say(moved: &Transferred, keys: &[(&'static str, String)], secrets: &Path) {
     }
     show::say(&format!(
         "\nEvery node needs a copy of the secrets in {}: without them nobody can log in and nothing sealed can be read.\n\
-         Keep `server.public_url` and `tokens.audience`, or every token ends. Counters of requests begin anew; failed\n\
-         logins, blocks, sessions and revocations came along. Leave the old server off; its database was not changed.",
+         Keep `server.public_url` and `tokens.audience`, or every token ends. Failed logins, blocks, sessions and\n\
+         revocations came along. Leave the old server off; its files were not changed.",
         secrets.display()
     ));
 }
 
-/// A bar on a terminal; elsewhere one line for each table that is done.
-struct Bar {
-    terminal: bool,
-    drawn: bool,
-    last: Option<(Stage, &'static str, u64)>,
-}
-
-/// Characters of the bar.
-const WIDTH: u64 = 32;
-
-impl Bar {
-    fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal(), drawn: false, last: None }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        if self.terminal {
-            let line = draw(&progress);
-            // A bar that cannot be drawn is no reason to stop.
-            let _ = write!(io::stderr().lock(), "\r{line}\x1b[K");
-            self.drawn = true;
-        } else if progress.done >= progress.rows || self.is_far(&progress) {
-            let now = (progress.stage, progress.table, progress.done);
-            if self.last != Some(now) {
-                show::say(&format!(
-                    "{} {}: {} of {} rows",
-                    verb(progress.stage),
-                    progress.table,
-                    progress.done,
-                    progress.rows
-                ));
-            }
-            self.last = Some(now);
-        }
-    }
-
-    /// Whether a log deserves another line: every twentieth batch of a long table.
-    fn is_far(&self, progress: &Progress) -> bool {
-        const EVERY: u64 = 10_000;
-        let before = self.last.filter(|(stage, table, _)| *stage == progress.stage && *table == progress.table);
-        progress.done >= before.map_or(0, |(_, _, done)| done) + EVERY
-    }
-
-    fn end(&mut self) {
-        if self.drawn {
-            let _ = writeln!(io::stderr().lock());
-        }
-    }
-}
-
-fn verb(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Copying => "copying",
-        Stage::Comparing => "comparing",
-    }
-}
-
-fn draw(progress: &Progress) -> String {
-    let all = progress.all.max(1);
-    let steps = progress.steps.min(all);
-    let full = usize::try_from(steps.saturating_mul(WIDTH) / all).unwrap_or_default();
-    let empty = usize::try_from(WIDTH).unwrap_or_default().saturating_sub(full);
+/// What became of the counters.
+fn told(limits: Option<&Carried>, data: &Path) -> String {
+    let Some(Carried { counters, bans, written, snapshot }) = limits else {
+        return "Counters of requests and bans begin anew, unless this command is run again with --state redis://…: that\n\
+            takes them along, before the nodes are started or after."
+            .to_owned();
+    };
+    let from = match snapshot {
+        Snapshot::Read { age } => format!("The old server last wrote them down {} s ago.", age.as_secs()),
+        Snapshot::Missing => format!("They are failed logins only: there is no limits.snapshot in {}.", data.display()),
+        Snapshot::Flawed(flaw) => format!(
+            "warning: {} cannot be taken along, {flaw}:\nonly failed logins were, and counters of requests and bans begin \
+             anew, as they would have on the old server.",
+            data.join("limits.snapshot").display()
+        ),
+    };
     format!(
-        "[{}{}] {:3} %  {} {}: {} of {}",
-        "#".repeat(full),
-        ".".repeat(empty),
-        steps.saturating_mul(100) / all,
-        verb(progress.stage),
-        progress.table,
-        progress.done,
-        progress.rows
+        "{counters} counters and {bans} records of bans are in force in the shared state, {written} of them written now; keep\n\
+         `state.prefix`. {from}"
     )
 }
 
@@ -186,17 +222,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_shows_how_much_of_all_is_done() {
-        let mut progress =
-            Progress { stage: Stage::Copying, table: "audit", done: 500, rows: 2_000, steps: 1_000, all: 4_000 };
-        assert_eq!(draw(&progress), "[########........................]  25 %  copying audit: 500 of 2000");
-        (progress.steps, progress.all) = (0, 0);
-        assert!(draw(&progress).contains("  0 %"));
-    }
-
-    #[test]
     fn what_to_set_is_toml_that_says_where_the_password_is() {
-        let keys = next("postgres://bartizan@db.example/bartizan", Some(Path::new("/run/secrets/db \"x\"")));
+        let to = Target {
+            database: "postgres://bartizan@db.example/bartizan".into(),
+            password_file: Some("/run/secrets/db \"x\"".into()),
+            state: None,
+            state_password_file: None,
+        };
+        let keys = to.keys(&to.settings(&Settings::embedded("/srv")).unwrap());
         let line = toml::Value::String(keys[1].1.clone()).to_string();
         let read: toml::Table = toml::from_str(&format!("{} = {line}", keys[1].0)).unwrap();
         assert_eq!(read["database"]["password_file"].as_str(), Some("/run/secrets/db \"x\""));

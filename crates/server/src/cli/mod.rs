@@ -171,13 +171,17 @@ pub struct Listen {
 /// `migrate …`
 #[derive(Debug, Subcommand)]
 pub enum MigrateVerb {
-    /// Copy the SQLite database of one machine into a PostgreSQL database for many nodes
+    /// Move one machine's SQLite database and its counters to PostgreSQL and Redis, for many nodes
     #[command(
         after_help = "Example:\n  bartizan migrate embedded-to-cluster --config /srv/bartizan/bartizan.toml \\\n      --to \
-        postgres://bartizan@db.example/bartizan --password-file /srv/bartizan/database-password\n\nStop the server first; its \
-        database is only read. The target must be empty. Cut short, however, run it again: it goes\non where it stopped. \
-        In the end count and digest of every table are compared on both sides, and what to configure\nis printed. \
-        Everybody stays logged in, everything revoked stays revoked; only counters of requests begin anew."
+        postgres://bartizan@db.example/bartizan --password-file /srv/bartizan/database-password \\\n      --state \
+        redis://redis.example --state-password-file /srv/bartizan/redis-password\n\n\
+        Stop the server first; its files are only read. The database must be empty. Cut short, however,\nrun it \
+        again: it goes on where it stopped. In the end count and digest of every table are\ncompared on both sides, \
+        every counter is looked for, and what to configure is printed. Everybody\nstays logged in, everything \
+        revoked stays revoked, and whoever was limited or banned is so for\nthe rest of his time.\n\nWithout \
+        --state, counters of requests and bans begin anew; run it again with --state to take\nthem along. Of what is \
+        there and what comes the stricter stays."
     )]
     EmbeddedToCluster {
         /// The empty database, `postgres://USER@HOST/DATABASE`, with `?sslmode=…&sslrootcert=…` as in `database.url`
@@ -186,6 +190,15 @@ pub enum MigrateVerb {
         /// The file of its user's password
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+        /// Where the nodes will count, as in `state.url`: counters of limits and bans go there
+        ///
+        /// Whatever else `state.…` of the configuration says of it holds here too: user, prefix, certificates, the sentinels'
+        /// password.
+        #[arg(long, value_name = "URL")]
+        state: Option<String>,
+        /// The file of the password there
+        #[arg(long, value_name = "FILE", requires = "state")]
+        state_password_file: Option<PathBuf>,
     },
 }
 

@@ -71,8 +71,9 @@ fn carry_out(cli: Cli, environment: Vec<(OsString, OsString)>) -> Result<(), Sto
         Verb::Doctor { grade: Some(url), ca, .. } => asynchronously(doctor::grade(&url, ca.as_deref(), form)),
         Verb::Doctor { accept_clock: true, .. } => asynchronously(doctor::accept_clock(&sources, form)),
         Verb::Doctor { grade: None, .. } => asynchronously(doctor::examine(&sources, form)),
-        Verb::Migrate { verb: MigrateVerb::EmbeddedToCluster { to, password_file } } => {
-            asynchronously(migrate::embedded_to_cluster(&to, password_file.as_deref(), &sources, form))
+        Verb::Migrate { verb: MigrateVerb::EmbeddedToCluster { to, password_file, state, state_password_file } } => {
+            let to = migrate::Target { database: to, password_file, state, state_password_file };
+            asynchronously(migrate::embedded_to_cluster(&to, &sources, form))
         }
         Verb::Completions { shell } => {
             let mut text = Vec::new();

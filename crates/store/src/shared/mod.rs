@@ -31,6 +31,7 @@
 //! **Upkeep by the caller:** [`SharedState::tend`] about once a second.
 
 mod batch;
+mod carrying;
 mod deciding;
 #[cfg(test)]
 mod differential;
@@ -63,6 +64,7 @@ use self::request::{Leased, Part, Request};
 use self::scripts::{Doubles, Said, Taken};
 use crate::state::{Admission, Ask, BanPolicy, EmbeddedState};
 
+pub use self::carrying::{Carried, CarryError, Load, carry};
 pub use self::names::NoNames;
 pub use self::outage::Policy;
 

@@ -3,10 +3,14 @@
 use aws_lc_rs::cipher::{AES_256, EncryptingKey, UnboundCipherKey};
 use bartizan_core::limit::{Key, KeyMaker};
 
-/// Names of keys in the store. Each bucket and each ban record is in the slot of its own key.
+use crate::state;
+
+/// Names of keys in the store. The bucket and the ban record of a key are in one slot.
 ///
-/// A key may be a client's network or somebody's id. Its name is one block of AES under the nodes' secret: as good as
-/// random to whoever looks into the store, one to one, and made in less time than a hash.
+/// A key may be a client's network or somebody's id. What names it in the store is what names its counter in the memory of
+/// a single machine ([`state::name`]), so that counters can be taken along from there; encrypted, as one block of AES
+/// under the nodes' secret: as good as random to whoever looks into the store, one to one, and made in less time than a
+/// hash.
 #[derive(Debug)]
 pub(super) struct Names {
     prefix: String,
@@ -30,11 +34,16 @@ impl Names {
     }
 
     pub(super) fn bucket(&self, key: Key) -> String {
-        self.name(key, "}l")
+        self.name(state::name(key).into(), "}l")
+    }
+
+    /// The bucket of whatever is counted under this name on a single machine.
+    pub(super) fn bucket_named(&self, name: u64) -> String {
+        self.name(name, "}l")
     }
 
     pub(super) fn ban(&self, key: Key) -> String {
-        self.name(key, "}b")
+        self.name(state::name(key).into(), "}b")
     }
 
     pub(super) fn sequence(&self) -> String {
@@ -46,8 +55,8 @@ impl Names {
     }
 
     /// Half a dozen a request, so without the machinery of `format!`.
-    fn name(&self, key: Key, end: &str) -> String {
-        let mut block = key.0.to_be_bytes();
+    fn name(&self, name: u64, end: &str) -> String {
+        let mut block = u128::from(name).to_be_bytes();
         if self.block.encrypt(&mut block).is_err() {
             // One block is never refused. If it were, all would share one bucket: less is admitted, and nothing is told.
             block = [0; 16];
@@ -58,9 +67,9 @@ impl Names {
             // There is room for them.
             Err(_) => "",
         };
-        let mut name = String::with_capacity(self.prefix.len() + 1 + digits.len() + end.len());
-        name.extend([self.prefix.as_str(), "{", digits, end]);
-        name
+        let mut text = String::with_capacity(self.prefix.len() + 1 + digits.len() + end.len());
+        text.extend([self.prefix.as_str(), "{", digits, end]);
+        text
     }
 }
 
@@ -83,6 +92,7 @@ mod tests {
         assert!(!name.contains("20010db8") && !name.contains("0000"), "{name}");
         assert_ne!(name, names(2).bucket(key));
         assert_eq!(names(1).ban(key), name.replace("}l", "}b"));
+        assert_eq!(names(1).bucket_named(state::name(key).into()), name);
         let near = names(1).bucket(Key(key.0 + 1));
         let same = name.chars().zip(near.chars()).filter(|(one, other)| one == other).count();
         assert!(same < 6 + 12, "{name} {near}");

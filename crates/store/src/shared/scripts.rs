@@ -50,6 +50,18 @@ script!(
     PEEK, "peek", "peek"
 );
 script!(
+    /// Takes buckets over.
+    CARRY, "carry", "later", "carry"
+);
+script!(
+    /// Takes ban records over.
+    CARRY_BANS, "carry bans", "later", "carry_bans"
+);
+script!(
+    /// Looks at buckets and ban records.
+    LOOK, "look", "look"
+);
+script!(
     /// Raises the revocation sequence.
     RAISE, "raise", "oom", "life", "raise"
 );
@@ -103,6 +115,11 @@ pub(super) fn push_limit(to: &mut Doubles, quota: &Quota, least: u32, most: u32,
     let Ticks { drain, unit, capacity } = quota.ticks();
     let ticks = |units: u32| u64::from(units) * unit;
     to.push(&[u64::from(drain), unit, capacity, ticks(least), ticks(most.min(quota.burst())), group as u64]);
+}
+
+/// Milliseconds and ticks of a moment.
+pub(super) fn parts(tat: Tat) -> (u64, u64) {
+    (tat.to_bits() >> 20, tat.to_bits() & 0xf_ffff)
 }
 
 /// What [`TAKE`] came to.
@@ -181,6 +198,37 @@ pub(super) fn tat(value: &Value) -> Result<Option<Tat>, Unavailable> {
         return Err(foreign("a bucket out of range"));
     }
     Ok(Tat::from_bits(ms << 20 | part))
+}
+
+/// A ban record's text: its end, its rank, and the bucket of the refusals not forgotten yet.
+pub(super) fn record(value: &Value) -> Result<Option<(Millis, u64, Option<Tat>)>, Unavailable> {
+    let Some(record) = text(value)? else { return Ok(None) };
+    let mut words = record.splitn(3, ' ');
+    let mut next = || words.next().ok_or_else(|| foreign("a ban record that is none"));
+    let parse = |digits: &str| digits.parse::<u64>().map_err(|_| foreign("a ban record that is none"));
+    let (until, rank) = (parse(next()?)?, parse(next()?)?);
+    let denials = match next()? {
+        "-" => None,
+        bucket => tat(&Value::BulkString(bucket.as_bytes().to_vec()))?,
+    };
+    Ok(Some((Millis(i64::try_from(until).unwrap_or(i64::MAX)), rank, denials)))
+}
+
+/// Reads the answer of [`LOOK`]: the store's moment, and what is there.
+pub(super) fn looked(answer: Value, many: usize) -> Result<(Millis, Vec<Value>), Unavailable> {
+    match answer {
+        Value::Array(mut values) if values.len() == many + 1 => {
+            let held = values.split_off(1);
+            let now = values.first().map(moment).transpose()?.unwrap_or(Millis(0));
+            Ok((now, held))
+        }
+        _ => Err(foreign("a list of another length")),
+    }
+}
+
+/// A count.
+pub(super) fn counted(answer: &Value) -> Result<u64, Unavailable> {
+    number(answer).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
 /// The sequence's text: `<process> <birth> <number>`.

@@ -59,7 +59,7 @@ const HIGHEST: u64 = 32;
 /// The record of one key: refusals not forgotten yet, end of the ban in force or of the last one, and how many times
 /// the next one doubles. Sixteen bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     denials: Option<Tat>,
     /// Milliseconds of the end, then the level in the low bits.
     packed: u64,
@@ -74,12 +74,19 @@ impl Record {
         (self.denials.map_or(0, Tat::to_bits), self.packed)
     }
 
-    fn until(&self) -> Millis {
+    /// The end of the ban in force or of the last one.
+    pub(crate) fn until(&self) -> Millis {
         Millis((self.packed >> LEVEL_BITS).cast_signed())
     }
 
-    fn level(&self) -> u64 {
+    /// How many times the ban after that doubles.
+    pub(crate) fn level(&self) -> u64 {
         self.packed & ((1 << LEVEL_BITS) - 1)
+    }
+
+    /// Refusals not forgotten yet.
+    pub(crate) fn denials(&self) -> Option<Tat> {
+        self.denials
     }
 
     fn set(&mut self, until: Millis, level: u64) {

@@ -75,10 +75,15 @@ struct Shared {
 
 type Shard<'a> = Writing<'a, Short, Option<Tat>, Beside>;
 
-/// Half of the keyed hash is enough to tell counters apart: among two million, two share a bucket with a chance of one in
-/// ten million, which makes both stricter, and the secret keeps everybody from looking for such a pair.
-pub(super) fn name(key: Key) -> Short {
-    ((key.0 >> 64) as u64 ^ (key.0 as u64).rotate_left(32)).into()
+/// An odd number whose multiples by the lengths of prefixes differ in the bits where the networks that are given out are
+/// all alike, so that an address, a network and a wider one never have one name.
+const SPREAD: u64 = 0x2545_f491_4f6c_dd1d;
+
+/// Half of a key is enough to tell counters apart: among two million, two share a bucket with a chance of one in ten
+/// million, which makes both stricter. Nobody can look for such a pair: hashes are keyed, ids are not of the user's
+/// choice, and prefixes have names of their own (see [`SPREAD`]).
+pub(crate) fn name(key: Key) -> Short {
+    (((key.0 >> 64) as u64).wrapping_mul(SPREAD) ^ (key.0 as u64).rotate_left(32)).into()
 }
 
 /// The table of counters.

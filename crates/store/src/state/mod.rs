@@ -35,9 +35,12 @@ use bartizan_core::principal::Tier;
 use bartizan_core::time::Millis;
 
 pub use bans::BanPolicy;
+pub(crate) use bans::Record;
+pub(crate) use limits::name;
 pub use limits::{Ask, Counted, MOST_LIMITS};
 pub use revocations::{Presented, Standing};
-pub use snapshot::{Flaw, Restored, Snapshot};
+pub(crate) use snapshot::Entry;
+pub use snapshot::{Flaw, Found, Kept, Restored, Snapshot};
 
 use bans::Bans;
 use limits::Limits;

@@ -6,7 +6,7 @@
 //! | bytes | content |
 //! |---|---|
 //! | 8 | `BZLIMITS` |
-//! | 4 | format, now 2 |
+//! | 4 | format, now 3 |
 //! | 4 | zero |
 //! | 8 | fingerprint of the secret the keys were made with |
 //! | 8 | when it was written, milliseconds since 1970 |
@@ -26,10 +26,10 @@ use bartizan_core::time::Millis;
 
 use super::bans::{Bans, Record};
 use super::limits::Limits;
-use super::table::Short;
+use super::table::{Fades as _, Short};
 
 const MAGIC: [u8; 8] = *b"BZLIMITS";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const HEAD: usize = 40;
 const COUNTER: usize = 16;
 const BAN: usize = 32;
@@ -175,23 +175,123 @@ impl<W: Write> Sealing<W> {
 }
 
 pub(super) fn load(path: &Path, limits: &Limits, bans: &Bans, keys: &KeyMaker, now: Millis) -> io::Result<Restored> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Restored::Nothing),
-        Err(error) => return Err(error),
-    };
-    // Read twice rather than held in memory: nothing is believed before the seal is checked.
-    let checked = match check(&file, keys)? {
-        Ok(checked) => checked,
-        Err(flaw) => {
+    match Kept::open(path, keys, now)? {
+        Found::Nothing => Ok(Restored::Nothing),
+        Found::Flawed(flaw) => {
             let moved_to = with_suffix(path, &format!(".corrupt-{}", now.0));
             fs::rename(path, &moved_to)?;
-            return Ok(Restored::SetAside { flaw, moved_to });
+            Ok(Restored::SetAside { flaw, moved_to })
         }
-    };
-    restore(&file, checked, limits, bans, now)
+        Found::Whole(kept) => restore(&kept, limits, bans),
+    }
 }
 
+/// What a look at the file found.
+#[derive(Debug)]
+pub enum Found {
+    /// No file: nothing was ever counted.
+    Nothing,
+    /// A file that cannot be used; it is left where it is.
+    Flawed(Flaw),
+    /// A snapshot whose seal is right.
+    Whole(Kept),
+}
+
+/// A whole snapshot, read as often as wanted, one reading after another. What takes its place on the disk meanwhile
+/// changes nothing here.
+#[derive(Debug)]
+pub struct Kept {
+    file: File,
+    checked: Checked,
+    now: Millis,
+}
+
+/// One of its entries that still says something, by the clock that reads it.
+pub(crate) enum Entry {
+    Counter(Short, Tat),
+    Ban(Key, Record),
+}
+
+impl Kept {
+    /// Looks at the file at `path`, by the keys it should have been made with.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn open(path: &Path, keys: &KeyMaker, now: Millis) -> io::Result<Found> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(error),
+        };
+        // Read twice rather than held in memory: nothing is believed before the seal is checked.
+        Ok(match check(&file, keys)? {
+            Ok(checked) => Found::Whole(Self { file, checked, now }),
+            Err(flaw) => Found::Flawed(flaw),
+        })
+    }
+
+    /// How long ago it was written; zero after a clock set back.
+    pub fn age(&self) -> Duration {
+        self.now.since(self.checked.written)
+    }
+
+    /// How many entries it has, with those that are over by now.
+    pub(crate) fn len(&self) -> u64 {
+        self.checked.counters + self.checked.records
+    }
+
+    pub(crate) fn entries(&self) -> io::Result<Entries<'_>> {
+        let mut file = &self.file;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(HEAD as u64))?;
+        let Checked { longest, counters, records, .. } = self.checked;
+        // After a clock set back what was left to wait is kept, rather than the moment.
+        let back = self.checked.written.since(self.now);
+        let numbers = Plain(BufReader::with_capacity(1 << 16, file));
+        Ok(Entries { numbers, counters, records, back, latest: self.now + longest, now: self.now })
+    }
+}
+
+/// See [`Kept::entries`].
+pub(crate) struct Entries<'a> {
+    numbers: Plain<BufReader<&'a File>>,
+    counters: u64,
+    records: u64,
+    back: Duration,
+    latest: Millis,
+    now: Millis,
+}
+
+impl Iterator for Entries<'_> {
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+impl Entries<'_> {
+    fn step(&mut self) -> io::Result<Option<Entry>> {
+        while self.counters > 0 {
+            self.counters -= 1;
+            let (name, tat) = (self.numbers.number()?, Tat::from_bits(self.numbers.number()?));
+            let tat = tat.and_then(|tat| tat.earlier(self.back)).and_then(|tat| tat.at_most(self.latest));
+            if let Some(tat) = tat.filter(|tat| tat.empty_at() > self.now) {
+                return Ok(Some(Entry::Counter(name.into(), tat)));
+            }
+        }
+        while self.records > 0 {
+            self.records -= 1;
+            let (key, denials, packed) = (Key(self.numbers.key()?), self.numbers.number()?, self.numbers.number()?);
+            let record = Record::from_parts(Tat::from_bits(denials), packed).earlier(self.back).mended(self.now);
+            if record.live(self.now) {
+                return Ok(Some(Entry::Ban(key, record)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[derive(Debug)]
 struct Checked {
     written: Millis,
     longest: Duration,
@@ -242,28 +342,17 @@ fn check(mut file: &File, keys: &KeyMaker) -> io::Result<Result<Checked, Flaw>> 
     Ok(Ok(Checked { written, longest, counters, records }))
 }
 
-fn restore(mut file: &File, checked: Checked, limits: &Limits, bans: &Bans, now: Millis) -> io::Result<Restored> {
-    io::Seek::seek(&mut file, io::SeekFrom::Start(HEAD as u64))?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let mut numbers = Plain(&mut reader);
-    // After a clock set back what was left to wait is kept, rather than the moment.
-    let back = checked.written.since(now);
-    limits.remember_longest(checked.longest);
+fn restore(kept: &Kept, limits: &Limits, bans: &Bans) -> io::Result<Restored> {
+    limits.remember_longest(kept.checked.longest);
     let (mut keys, mut dropped) = (0, 0);
-    for _ in 0..checked.counters {
-        let (name, tat) = (Short::from(numbers.number()?), Tat::from_bits(numbers.number()?));
-        let Some(tat) = tat.and_then(|tat| tat.earlier(back)).filter(|tat| tat.empty_at() > now) else { continue };
-        if limits.restore(name, tat, now) {
-            keys += 1;
-        } else {
-            dropped += 1;
+    for entry in kept.entries()? {
+        match entry? {
+            Entry::Counter(name, tat) if limits.restore(name, tat, kept.now) => keys += 1,
+            Entry::Counter(..) => dropped += 1,
+            Entry::Ban(key, record) => bans.restore(key, record, kept.now),
         }
     }
-    for _ in 0..checked.records {
-        let (key, denials, packed) = (Key(numbers.key()?), numbers.number()?, numbers.number()?);
-        bans.restore(key, Record::from_parts(Tat::from_bits(denials), packed).earlier(back).mended(now), now);
-    }
-    Ok(Restored::Counters { keys, dropped, age: now.since(checked.written) })
+    Ok(Restored::Counters { keys, dropped, age: kept.age() })
 }
 
 /// Reads fixed-size pieces and digests them.
@@ -283,9 +372,9 @@ impl<R: Read> Numbers<'_, R> {
 }
 
 /// Reads fixed-size pieces that were checked before.
-struct Plain<'a, R>(&'a mut R);
+struct Plain<R>(R);
 
-impl<R: Read> Plain<'_, R> {
+impl<R: Read> Plain<R> {
     fn number(&mut self) -> io::Result<u64> {
         let mut bytes = [0; 8];
         self.0.read_exact(&mut bytes)?;

@@ -33,10 +33,9 @@ pub(super) trait Name: Copy + Default + PartialEq {
     fn hash(self, seed: Seed) -> u64;
 }
 
-/// For names that are keyed hashes: two of them are equal by chance only, and nobody outside can look for a pair. A slot
-/// with an eight-byte value is then a quarter of a cache line, and never lies across two.
+/// For names that are equal by chance only, and nobody outside can look for a pair. A slot with an eight-byte value is then a quarter of a cache line, and never lies across two.
 #[derive(Clone, Copy, Default, PartialEq)]
-pub(super) struct Short(u64);
+pub(crate) struct Short(u64);
 
 /// For names that must be told apart for certain, such as UUIDs. Two halves, since a `u128` would be padded to its size.
 #[derive(Clone, Copy, Default, PartialEq)]

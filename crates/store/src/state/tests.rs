@@ -299,7 +299,7 @@ fn a_damaged_or_foreign_snapshot_is_set_aside_and_the_server_starts() {
         flaws.push((bytes, Flaw::Damaged));
     }
     let mut newer = whole.clone();
-    newer[11] = 3;
+    newer[11] = 4;
     flaws.push((newer, Flaw::UnknownFormat));
     for (n, (bytes, flaw)) in flaws.into_iter().enumerate() {
         fs::write(&path, &bytes).unwrap();
@@ -357,6 +357,21 @@ fn a_full_disk_is_an_error_and_not_a_panic() {
     let error = snapshot::write_to(sink, &full.limits, &full.bans, &full.keys, NOW).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     assert!(full.snapshot(&dir.path().join("missing/dir/limits"), NOW).is_err());
+}
+
+#[test]
+fn no_network_shares_a_counter_with_another_of_another_width() {
+    let key = |prefix: u64, length: u128| Key(length << 64 | u128::from(prefix));
+    // Chosen so that the plain sum of both halves is the same.
+    let (wide, narrow) = (key(0x2001_0db8_0001_0000, 48), key(0x2001_0dc8_0001_0000, 64));
+    let state = state(1000);
+    assert!(take(&state, wide.0, per_minute(1), NOW).admits());
+    assert!(take(&state, narrow.0, per_minute(1), NOW).admits());
+    // Two names that are equal would need networks that differ in the three bits in which all those given out are alike.
+    let name = |length| u64::from(limits::name(key(0, length))).rotate_right(32);
+    for (one, other) in [(48, 64), (48, 128), (64, 128)] {
+        assert_ne!((name(one) ^ name(other)) >> 61, 0, "{one} {other}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 )]
 
 mod borders;
+mod carrying;
 mod changes;
 mod crash;
 mod link;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bartizan_core::audit::{AuditEvent, EventKind};
 use bartizan_core::id::{SessionId, UserId};
+use bartizan_core::limit::{Key, Tat};
 use bartizan_core::principal::Role;
 use bartizan_core::store_life::StoreLife;
 use bartizan_store::login_failures::FailureRow;
@@ -294,8 +295,9 @@ async fn failures_counted_by_many_at_once_never_wait_for_each_other() {
         tasks.spawn(async move {
             for round in 0..20 {
                 let at = later(round);
+                let moment = Tat::from_bits(u64::MAX).unwrap().at_most(later(1_000)).unwrap();
                 let mut rows: Vec<FailureRow> =
-                    (0..4u8).map(|key| FailureRow { key: vec![key], tat: at.0, updated_at: at }).collect();
+                    (0..4u8).map(|key| FailureRow::new(Key(u128::from(key)), moment, at)).collect();
                 rows.rotate_left(n % 4);
                 let mut tx = db.change_of(&platform(), &[scope.tenant()]).await.unwrap();
                 login_failures::save(&mut tx, &rows).await.unwrap();

@@ -2,6 +2,7 @@
 
 use bartizan_core::audit::EventKind;
 use bartizan_core::id::{BlockId, SessionId, UserId};
+use bartizan_core::limit::{Key, Tat};
 use bartizan_core::principal::{Role, Tier};
 use bartizan_core::secret::Secret;
 use bartizan_core::time::Millis;
@@ -230,14 +231,19 @@ async fn signing_key_moves_only_forward(world: World) {
 }
 
 async fn older_count_of_failures_does_not_overwrite_a_newer(world: World) {
-    let row = |tat, at| FailureRow { key: b"k".to_vec(), tat, updated_at: at };
+    let row = |empty_at, at| FailureRow::new(Key(7), moment(empty_at), at);
     let mut tx = world.db.change_platform(&platform()).await.unwrap();
-    login_failures::save(&mut tx, &[row(NOW.0 + 50, later(2))]).await.unwrap();
-    login_failures::save(&mut tx, &[row(NOW.0 + 10, later(1))]).await.unwrap();
+    login_failures::save(&mut tx, &[row(later(3), later(2))]).await.unwrap();
+    login_failures::save(&mut tx, &[row(later(1), later(1))]).await.unwrap();
     tx.commit_quietly(()).await.unwrap();
     let mut reader = world.db.read_platform(&platform()).await.unwrap();
-    assert_eq!(login_failures::all(&mut reader, NOW).await.unwrap()[0].tat, NOW.0 + 50);
-    assert!(login_failures::all(&mut reader, later(1)).await.unwrap().is_empty());
+    let kept = login_failures::all(&mut reader, later(2)).await.unwrap();
+    assert_eq!(kept[0].counter(), Some((Key(7), moment(later(3)))));
+    assert!(login_failures::all(&mut reader, later(3)).await.unwrap().is_empty());
+}
+
+fn moment(empty_at: Millis) -> Tat {
+    Tat::from_bits(u64::MAX).unwrap().at_most(empty_at).unwrap()
 }
 
 async fn prune_removes_what_is_over_and_nothing_else(world: World) {
@@ -268,9 +274,7 @@ async fn prune_removes_what_is_over_and_nothing_else(world: World) {
     };
     blocks::insert(&mut tx, &block(1, Some(later(10)))).await.unwrap();
     blocks::insert(&mut tx, &block(2, None)).await.unwrap();
-    login_failures::save(&mut tx, &[FailureRow { key: b"k".to_vec(), tat: later(10).0, updated_at: NOW }])
-        .await
-        .unwrap();
+    login_failures::save(&mut tx, &[FailureRow::new(Key(7), moment(later(10)), NOW)]).await.unwrap();
     let _ = tx.commit(world.event(scope.tenant(), EventKind::LoggedOut { session: ended }), ()).await.unwrap();
 
     assert_eq!(world.db.prune(later(5)).await.unwrap(), Pruned::default());
