@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{poll_fn, ready};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -157,7 +157,12 @@ impl Stack {
     }
 
     /// Waits for the answer, and does what every answer needs.
-    pub(crate) async fn leave(&self, entered: Entered, answering: impl Future<Output = Response>) -> Response {
+    ///
+    /// `answering` comes pinned: a future that is handed on is copied with all it holds, and this one holds much.
+    pub(crate) async fn leave<F>(&self, entered: Entered, answering: Pin<&mut F>) -> Response
+    where
+        F: Future<Output = Response>,
+    {
         let metrics = &self.front.0.metrics;
         let Entered { began, id, deadline, asking } = entered;
 
@@ -204,7 +209,7 @@ impl Stack {
 
 /// The outcome of `future`, unless it takes longer than `limit`. Most never wait, and cost no timer.
 async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
+    let mut future = pin!(future);
     let at_once = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
     if let Poll::Ready(output) = at_once.await {
         return Some(output);
@@ -250,12 +255,12 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         Box::pin(async move {
             // Called inside, so that a panic of the service's own is caught like one of its handlers.
-            let answering = async move {
+            let answering = pin!(async move {
                 match inner.call(request).await {
                     Ok(response) => response,
                     Err(never) => match never {},
                 }
-            };
+            });
             Ok(stack.leave(entered, answering).await)
         })
     }

@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::{HeaderValue, StatusCode, header};
+use bartizan_core::browser::SecurityHeaders;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 
@@ -34,6 +35,7 @@ pub trait Answer: Sealed + Sized {
 fn json(status: StatusCode, bytes: Bytes) -> Response {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
+    *response.headers_mut() = HeaderMap::with_capacity(SecurityHeaders::OF_DATA);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

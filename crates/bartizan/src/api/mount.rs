@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -175,10 +175,10 @@ impl<S: Clone + Send + Sync + 'static, G: Gate> Handler<Direct, S> for Arrival<S
         };
         let incoming = Box::new(Incoming::new(request, &entrance.row, &entrance.bounds));
         Box::pin(async move {
-            let answering = entrance.serve(incoming, state);
+            let answering = pin!(entrance.serve(incoming, state));
             match entrance.front.as_ref().zip(entered) {
                 Some((front, entered)) => front.leave(entered, answering).await,
-                None => answering.await,
+                None => entrance.row.cache.keep(answering.await),
             }
         })
     }
@@ -197,13 +197,7 @@ impl<S, G: Gate> Entrance<S, G> {
             Ok(()) => (self.run)(incoming, state).await,
             Err(failure) => Err(failure),
         };
-        let mut response = match outcome {
-            Ok(mut response) => {
-                response.headers_mut().insert(header::CACHE_CONTROL, row.cache.control());
-                response
-            }
-            Err(failure) => close(failure::answer(failure, id, &row.path)),
-        };
+        let mut response = outcome.unwrap_or_else(|failure| close(failure::answer(failure, id, &row.path)));
         merge_headers(&mut response, headers);
         response
     }

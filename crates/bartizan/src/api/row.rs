@@ -4,6 +4,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::time::Duration;
 
+use axum::response::Response;
 use bartizan_core::browser;
 use bartizan_core::principal::Role;
 use serde::{Serialize, Serializer};
@@ -125,6 +126,14 @@ impl Cache {
             Cache::Public(age) => http::HeaderValue::try_from(format!("public, max-age={}", age.as_secs()))
                 .unwrap_or(http::HeaderValue::from_static("no-store")),
         }
+    }
+
+    /// Says so on a success, where no front does.
+    pub(super) fn keep(self, mut response: Response) -> Response {
+        if response.status().is_success() {
+            response.headers_mut().insert(http::header::CACHE_CONTROL, self.control());
+        }
+        response
     }
 }
 

@@ -77,28 +77,38 @@ const PERMISSIONS: &str = "accelerometer=(), autoplay=(), bluetooth=(), browsing
      picture-in-picture=(), publickey-credentials-create=(), screen-wake-lock=(), serial=(), usb=(), web-share=(), \
      xr-spatial-tracking=()";
 
-/// The same for what no browser runs: `sandbox` denies everything already, so the best known ones are enough, and 400
-/// bytes less leave with every answer.
-const PERMISSIONS_OF_DATA: &str = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()";
+/// The same for what no browser runs: `sandbox` denies everything already, so the best known ones are enough.
+const PERMISSIONS_OF_OTHERS: &str = "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()";
 
 /// The security headers of all classes, made once at start.
 ///
-/// Cost of [`SecurityHeaders::apply`]: one copy of a prepared map of shared values, then the answer's own few headers are
-/// put beside them; nothing is formatted, except for [`Cache::Public`].
+/// Cost of [`SecurityHeaders::apply`]: one insertion for each, of shared values; nothing is formatted, except for
+/// [`Cache::Public`].
 #[derive(Clone, Debug)]
 pub struct SecurityHeaders {
-    data: HeaderMap,
-    application: HeaderMap,
+    data: Prepared,
+    application: Prepared,
+    others: Prepared,
 }
 
+type Prepared = Vec<(HeaderName, HeaderValue)>;
+
 impl SecurityHeaders {
+    /// Headers of an answer of data in the end, with type, length, request id and both of the rate limits: room to leave
+    /// for them, since a map that grows is copied.
+    pub const OF_DATA: usize = 12;
+
     /// The headers for a server that browsers reach over `transport`.
     pub fn new(transport: Transport) -> Self {
-        let (policy, hsts) = match transport {
-            Transport::Https => (APPLICATION_OVER_TLS, Some(HSTS)),
-            Transport::Plain => (APPLICATION, None),
+        let application = match transport {
+            Transport::Https => APPLICATION_OVER_TLS,
+            Transport::Plain => APPLICATION,
         };
-        Self { data: prepared(INERT, PERMISSIONS_OF_DATA, hsts), application: prepared(policy, PERMISSIONS, hsts) }
+        Self {
+            data: prepared(INERT, &[], transport),
+            application: prepared(application, &of_documents(PERMISSIONS), transport),
+            others: prepared(INERT, &of_documents(PERMISSIONS_OF_OTHERS), transport),
+        }
     }
 
     /// Puts an answer of `class` under protection: tell-tale headers go, protecting ones are set, whatever was there.
@@ -107,17 +117,17 @@ impl SecurityHeaders {
     /// [`ResponseClass::Download`] is an attachment; its handler may have given it a file name.
     pub fn apply(&self, class: ResponseClass, cache: Cache, headers: &mut HeaderMap) {
         let prepared = match class {
+            ResponseClass::ApiJson => &self.data,
             ResponseClass::HtmlApp => &self.application,
-            _ => &self.data,
+            _ => &self.others,
         };
-        let own = std::mem::replace(headers, prepared.clone());
-        let mut current = None;
-        for (name, value) in own {
-            // A further value of the same name comes without it.
-            current = name.or(current);
-            if let Some(name) = current.as_ref().filter(|name| stays(name, prepared)) {
-                headers.append(name.clone(), value);
-            }
+        let tell_tales: Vec<HeaderName> = headers.keys().filter(|name| tells_tales(name)).cloned().collect();
+        for name in tell_tales {
+            headers.remove(name);
+        }
+        headers.reserve(prepared.len());
+        for (name, value) in prepared {
+            headers.insert(name, value.clone());
         }
         match (class, cache) {
             (ResponseClass::Redirect | ResponseClass::Error, _) | (_, Cache::Private) => {}
@@ -147,38 +157,42 @@ fn cache_control(cache: Cache) -> HeaderValue {
     }
 }
 
-/// The headers every answer of a kind has.
-fn prepared(policy: &'static str, permissions: &'static str, hsts: Option<&'static str>) -> HeaderMap {
-    let named = HeaderName::from_static;
-    let mut headers = HeaderMap::with_capacity(24);
-    for (name, value) in [
+/// What every answer has, and `more`.
+fn prepared(policy: &'static str, more: &[(HeaderName, &'static str)], transport: Transport) -> Prepared {
+    let mut headers = vec![
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (CONTENT_SECURITY_POLICY, policy),
+        (CACHE_CONTROL, NOT_KEPT),
+    ];
+    headers.extend_from_slice(more);
+    // Over plain HTTP browsers must ignore it (RFC 6797 section 7.2), and it would only mislead a reader.
+    if transport == Transport::Https {
+        headers.push((STRICT_TRANSPORT_SECURITY, HSTS));
+    }
+    headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect()
+}
+
+/// What matters where a browser makes a document of the answer. Data for programs go without: they have no links, frames
+/// or scripts, their policy's `sandbox` denies all of it, and each header costs whoever writes and whoever reads it.
+fn of_documents(permissions: &'static str) -> [(HeaderName, &'static str); 5] {
+    let named = HeaderName::from_static;
+    [
         (X_DNS_PREFETCH_CONTROL, "off"),
         (named("x-permitted-cross-domain-policies"), "none"),
-        (named("cross-origin-resource-policy"), "same-origin"),
         (named("cross-origin-opener-policy"), "same-origin"),
         (named("cross-origin-embedder-policy"), "require-corp"),
         (named("permissions-policy"), permissions),
-        (CONTENT_SECURITY_POLICY, policy),
-        (CACHE_CONTROL, NOT_KEPT),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    // Over plain HTTP browsers must ignore it (RFC 6797 section 7.2), and it would only mislead a reader.
-    if let Some(hsts) = hsts {
-        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(hsts));
-    }
-    headers
+    ]
 }
 
-/// Whether an answer keeps a header of its own: not one that protects, which is ours to set, nor one that tells tales. The
-/// names most answers have are told without a search.
-fn stays(name: &HeaderName, prepared: &HeaderMap) -> bool {
-    matches!(*name, CONTENT_TYPE | CONTENT_LENGTH)
-        || name.as_str().starts_with("ratelimit")
-        || (!prepared.contains_key(name) && !is_removed(name))
+/// Whether a header tells what it need not. The names most answers have are known without a search.
+fn tells_tales(name: &HeaderName) -> bool {
+    !matches!(*name, CONTENT_TYPE | CONTENT_LENGTH | CACHE_CONTROL)
+        && !name.as_str().starts_with("ratelimit")
+        && is_removed(name)
 }
 
 #[cfg(test)]
@@ -193,23 +207,29 @@ mod tests {
 
     /// Observatory, algorithm 6: what its twelve tests look for, besides HSTS and redirects which need a connection.
     #[test]
-    fn every_class_has_every_header() {
+    fn every_class_has_every_header_it_can_use() {
         for class in ResponseClass::ALL {
             let headers = applied(Transport::Https, *class, Cache::Private);
-            for (name, value) in [
+            let everywhere = [
                 ("x-content-type-options", "nosniff"),
                 ("x-frame-options", "DENY"),
                 ("referrer-policy", "no-referrer"),
                 ("cross-origin-resource-policy", "same-origin"),
+                ("strict-transport-security", "max-age=63072000; includeSubDomains"),
+                ("cache-control", "no-store, max-age=0"),
+            ];
+            let of_documents = [
                 ("cross-origin-opener-policy", "same-origin"),
                 ("cross-origin-embedder-policy", "require-corp"),
                 ("x-permitted-cross-domain-policies", "none"),
                 ("x-dns-prefetch-control", "off"),
-                ("strict-transport-security", "max-age=63072000; includeSubDomains"),
-                ("cache-control", "no-store, max-age=0"),
-            ] {
+            ];
+            let document = *class != ResponseClass::ApiJson;
+            for (name, value) in everywhere.into_iter().chain(of_documents.into_iter().filter(|_| document)) {
                 assert_eq!(headers.get(name).map(HeaderValue::as_bytes), Some(value.as_bytes()), "{class:?} {name}");
             }
+            assert_eq!(headers.contains_key("permissions-policy"), document, "{class:?}");
+            assert!(document || headers.len() + 5 <= SecurityHeaders::OF_DATA);
             let policy = headers["content-security-policy"].to_str().unwrap();
             for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"] {
                 assert!(policy.contains(part), "{class:?}");

@@ -11,7 +11,6 @@
 //! The names go out as they are: they must not tell who the client is.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -88,11 +87,16 @@ fn seconds(wait: Duration) -> u64 {
 /// Begins a list member: a String (RFC 9651 section 3.3.3), which holds printable ASCII only.
 fn item(text: &mut String, name: &str) {
     text.push_str(if text.is_empty() { "\"" } else { ", \"" });
-    for c in name.chars() {
-        match c {
-            '"' | '\\' => text.extend(['\\', c]),
-            ' '..='~' => text.push(c),
-            _ => text.push('_'),
+    // Nearly all names are plain words.
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        text.push_str(name);
+    } else {
+        for c in name.chars() {
+            match c {
+                '"' | '\\' => text.extend(['\\', c]),
+                ' '..='~' => text.push(c),
+                _ => text.push('_'),
+            }
         }
     }
     text.push('"');
@@ -100,8 +104,8 @@ fn item(text: &mut String, name: &str) {
 
 fn number(text: &mut String, before: &str, number: u64) {
     text.push_str(before);
-    // Integers have at most 15 digits (section 3.3.1). Writing into a String cannot fail.
-    let _ = write!(text, "{}", number.min(999_999_999_999_999));
+    // Integers have at most 15 digits (section 3.3.1).
+    text.push_str(itoa::Buffer::new().format(number.min(999_999_999_999_999)));
 }
 
 fn value(text: String) -> Option<HeaderValue> {

@@ -17,7 +17,10 @@ pub(crate) fn complete(what: &str, answer: &Answer) {
     assert!(csp.contains("default-src 'none'") && csp.contains("frame-ancestors 'none'"), "{what}: {csp:?}");
     assert!(!csp.contains("unsafe"), "{what}: {csp}");
     assert!(!answer.header("cache-control").is_empty(), "{what}");
-    assert!(!answer.header("permissions-policy").is_empty(), "{what}");
+    // What only a document could use is on everything but data.
+    for name in ["permissions-policy", "cross-origin-opener-policy", "cross-origin-embedder-policy"] {
+        assert_eq!(answer.header(name).is_empty(), answer.status < 300, "{what}: {name}");
+    }
     assert!(answer.header("x-request-id").starts_with("req_"), "{what}");
     for unwanted in ["server", "x-powered-by", "x-xss-protection", "expect-ct", "feature-policy", "pragma", "via"] {
         assert!(answer.headers.get(unwanted).is_none(), "{what}: {unwanted}");
