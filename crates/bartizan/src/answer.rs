@@ -10,11 +10,16 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Renders a refusal for the request `id`.
 pub fn refuse(refusal: Refusal, id: RequestId) -> Response<Body> {
+    problem(refusal, id).map(Body::from)
+}
+
+/// As [`refuse`], with the body as bytes.
+pub(crate) fn problem(refusal: Refusal, id: RequestId) -> Response<Vec<u8>> {
     let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let code = refusal.code;
     let wait = refusal.retry_after;
     let body = serde_json::to_vec(&Problem::of(refusal, id)).unwrap_or_default();
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

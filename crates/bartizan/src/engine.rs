@@ -207,6 +207,12 @@ impl Engine {
             .router()
     }
 
+    /// The answer to bytes that are no request ([`Code::Malformed`]) or have too large a head ([`Code::HeadTooLarge`]): for
+    /// listeners, whose HTTP implementation would otherwise answer them bare. Counted as a refusal.
+    pub fn unread(&self, code: Code) -> http::Response<Vec<u8>> {
+        self.door.front.unread(code)
+    }
+
     /// The table of routes.
     pub fn table(&self) -> &Table {
         &self.table

@@ -26,6 +26,7 @@ use tower::{Layer, Service};
 use crate::answer::{self, REQUEST_ID};
 use crate::clock::Clock;
 use crate::entropy::random;
+use crate::ground::count;
 use crate::metrics::{Metrics, RouteMetrics};
 
 /// The other end of the connection. The listener puts it into every request's extensions; axum's own way of saying it,
@@ -89,6 +90,29 @@ impl Front {
         Ok(Self(Arc::new(Inner { clock, ids, headers, reloadable, metrics })))
     }
 
+    /// The answer to what the listener cannot read as a request.
+    pub(crate) fn unread(&self, code: Code) -> http::Response<Vec<u8>> {
+        let Inner { clock, ids, metrics, .. } = &*self.0;
+        let id = ids.next(clock);
+        count(&metrics.refused, "code", code.as_str());
+        self.finish(answer::problem(code.into(), id), id, None)
+    }
+
+    /// Security headers by kind of answer, and the request id.
+    fn finish<B>(&self, mut response: http::Response<B>, id: RequestId, cache: Option<Cache>) -> http::Response<B> {
+        let class = match response.status() {
+            status if status.is_client_error() || status.is_server_error() => ResponseClass::Error,
+            status if status.is_redirection() => ResponseClass::Redirect,
+            _ => ResponseClass::ApiJson,
+        };
+        let cache = cache.or_else(|| response.extensions().get::<Cache>().copied()).unwrap_or_default();
+        self.0.headers.apply(class, cache, response.headers_mut());
+        if let Ok(value) = HeaderValue::from_str(id.write(&mut IdText::default())) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+
     /// The front before the routes that `routes` counts.
     pub(crate) fn before(&self, routes: RouteMetrics) -> Stack {
         Stack { front: self.clone(), routes: Arc::new(routes), row: None, cache: None }
@@ -135,7 +159,7 @@ impl Stack {
         // (RFC 9112 section 3.2).
         let hosts = request.headers().get_all(header::HOST).iter().take(2).count();
         if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
-            return Err(Box::new(self.finish(answer::refuse(Code::HeaderInvalid.into(), id), id)));
+            return Err(Box::new(self.front.finish(answer::refuse(Code::HeaderInvalid.into(), id), id, None)));
         }
 
         // The client's address, before anybody counts by it.
@@ -151,7 +175,7 @@ impl Stack {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response.headers_mut().extend(preflight);
-            return Err(Box::new(self.finish(response, id)));
+            return Err(Box::new(self.front.finish(response, id, None)));
         }
         Ok(Entered { began, id, deadline: reloadable.deadline, asking })
     }
@@ -188,22 +212,7 @@ impl Stack {
         self.routes.answered(self.row, response.status().as_u16(), began.elapsed());
 
         // Last, so that no answer leaves without them.
-        self.finish(response, id)
-    }
-
-    /// Security headers by kind of answer, and the request id.
-    fn finish(&self, mut response: Response, id: RequestId) -> Response {
-        let class = match response.status() {
-            status if status.is_client_error() || status.is_server_error() => ResponseClass::Error,
-            status if status.is_redirection() => ResponseClass::Redirect,
-            _ => ResponseClass::ApiJson,
-        };
-        let cache = self.cache.or_else(|| response.extensions().get::<Cache>().copied()).unwrap_or_default();
-        self.front.0.headers.apply(class, cache, response.headers_mut());
-        if let Ok(value) = HeaderValue::from_str(id.write(&mut IdText::default())) {
-            response.headers_mut().insert(REQUEST_ID, value);
-        }
-        response
+        self.front.finish(response, id, self.cache)
     }
 }
 

@@ -61,6 +61,8 @@ codes! {
     MediaTypeUnsupported = "request.media_type", 415, "Media type not supported", "Send the media type the operation declares, such as application/json.";
     BodyTooLarge = "request.body_too_large", 413, "Body too large", "Send less in one request.";
     BodyTimeout = "request.timeout", 408, "Request took too long", "Send the body without pauses.";
+    Malformed = "request.malformed", 400, "Not a request", "Send one message as RFC 9112 describes it, and to a port that speaks TLS over TLS.";
+    HeadTooLarge = "request.head_too_large", 431, "Head too large", "Send fewer or shorter headers, or a shorter address.";
     HeaderInvalid = "request.header_invalid", 400, "Header not accepted", "Check the named header.";
     EncodingInvalid = "request.encoding_invalid", 400, "Encoding not accepted", "Percent-encode names and values as UTF-8 (RFC 3986), at most 64 of them.";
     JsonInvalid = "request.json_invalid", 400, "Body is not acceptable JSON", "Send one JSON value (RFC 8259) in UTF-8, without duplicate members.";

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use bartizan_core::error::Code;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -30,6 +31,7 @@ use tower::Service as _;
 use super::patience::Patient;
 use super::sniff::{self, Version};
 use super::tls::Tls;
+use super::unread::{Answering, Unread};
 use crate::config::Config;
 use crate::exit::{Exit, Stop};
 use crate::wiring;
@@ -99,6 +101,8 @@ pub struct Door {
     pub tls: Option<Tls>,
     /// The application.
     pub app: Router,
+    /// Its answer to what is no request.
+    pub unread: Unread,
     /// Its bounds.
     pub bounds: Bounds,
 }
@@ -107,6 +111,7 @@ pub struct Door {
 struct Shared {
     tls: Option<Tls>,
     app: Router,
+    unread: Unread,
     bounds: Bounds,
     stop: watch::Receiver<bool>,
 }
@@ -119,8 +124,8 @@ impl Door {
         let places = Arc::new(Semaphore::new(total));
         let shares = Arc::new(Shares { by_address: Mutex::default(), most: self.bounds.per_address });
         // With its state given, every handler is made into a route once and not again for each request.
-        let (tls, app, bounds) = (self.tls, self.app.with_state(()), self.bounds);
-        let shared = Arc::new(Shared { tls, app, bounds, stop: stop.clone() });
+        let (tls, app, unread, bounds) = (self.tls, self.app.with_state(()), self.unread, self.bounds);
+        let shared = Arc::new(Shared { tls, app, unread, bounds, stop: stop.clone() });
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -237,7 +242,7 @@ async fn greet(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
         stream.peek(&mut first).await?;
         // 22 opens every TLS handshake (RFC 8446 section 5.1).
         if first != [22] {
-            return turn_away(stream).await.map(|()| None);
+            return turn_away(stream, &shared.unread).await.map(|()| None);
         }
         let stream = Patient::new(stream, shared.bounds.write_timeout);
         TlsAcceptor::from(tls.config()).accept(stream).await.map(Some)
@@ -260,10 +265,8 @@ async fn greet(stream: TcpStream, peer: SocketAddr, shared: &Shared) {
 
 /// Tells a client without TLS that it has come to the wrong door. No redirect: a credential may have travelled openly
 /// already, and a client that follows would never notice.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
-    let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 33\r\n\
-        connection: close\r\n\r\nThis port speaks TLS: use https.\n";
-    stream.write_all(answer).await?;
+async fn turn_away(mut stream: TcpStream, unread: &Unread) -> io::Result<()> {
+    stream.write_all(&unread.last_message(Code::Malformed, None)).await?;
     stream.shutdown().await
 }
 
@@ -278,9 +281,9 @@ where
         let mut app = app.clone();
         async move { Ok::<_, Infallible>(answer(app.call(request).await)) }
     });
-    let io = TokioIo::new(stream);
     let outcome = match version {
         Version::Http1 => {
+            let io = TokioIo::new(Answering::new(stream, shared.unread.clone()));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout).half_close(false).writev(false);
             // The buffer bounds a head that never ends, the other figure one that does.
@@ -295,6 +298,7 @@ where
             }
         }
         Version::Http2 => {
+            let io = TokioIo::new(stream);
             let mut http = http2::Builder::new(TokioExecutor::new());
             http.timer(TokioTimer::new()).max_concurrent_streams(128);
             http.max_header_list_size(u32::try_from(bounds.max_header).unwrap_or(u32::MAX));

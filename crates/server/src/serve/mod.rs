@@ -4,6 +4,7 @@ pub mod door;
 pub mod patience;
 pub mod sniff;
 pub mod tls;
+pub mod unread;
 mod watch;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::log::{self, Level};
 use crate::wiring::{self, Engine};
 use door::{Bounds, Door};
 use tls::Tls;
+use unread::Unread;
 use watch::Watch;
 
 /// Where a running server can be reached.
@@ -61,8 +63,12 @@ pub async fn run(
     let bounds = Bounds::of(&bound.config);
     // The operators' door has no trusted proxies in front and needs few places.
     let few = Bounds { connections: 256, per_address: 256, exempt: Vec::new(), ..bounds.clone() };
-    let public = Door { name: "api", listener: bound.public, tls: bound.tls.clone(), app: engine.router(), bounds };
-    let ops = Door { name: "ops", listener: bound.ops, tls: None, app: engine.ops_router(), bounds: few };
+    let answering = Arc::clone(&engine);
+    let unread = Unread::new(move |code| answering.unread(code));
+    let (app, again) = (engine.router(), unread.clone());
+    let public = Door { name: "api", listener: bound.public, tls: bound.tls.clone(), app, unread, bounds };
+    let ops =
+        Door { name: "ops", listener: bound.ops, tls: None, app: engine.ops_router(), unread: again, bounds: few };
     let mut doors = Doors {
         public: tokio::spawn(public.serve(stopped.clone(), drain)),
         ops: tokio::spawn(ops.serve(stopped.clone(), drain)),

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::door::{Bounds, Door, bind};
 use super::tls::Tls;
+use super::unread::Unread;
 use super::*;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -44,7 +45,9 @@ async fn open(app: Router, tls: Option<Tls>, bounds: Bounds, drain: Duration) ->
     let listener = bind("127.0.0.1:0".parse().unwrap(), "server.listen", "--listen").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let served = tokio::spawn(Door { name: "test", listener, tls, app, bounds }.serve(stopped, drain));
+    let unread =
+        Unread::new(|code| http::Response::builder().status(code.status()).body(code.as_str().into()).unwrap());
+    let served = tokio::spawn(Door { name: "test", listener, tls, app, unread, bounds }.serve(stopped, drain));
     Open { address, stop, served }
 }
 
@@ -277,7 +280,7 @@ async fn tls_speaks_both_versions_of_http_and_turns_plain_text_away() {
     assert!(agreed.as_deref() == Some(b"http/1.1") && answer.ends_with("hello"), "{answer}");
     assert_eq!(over_tls(door.address, &cert, &[b"h2", b"http/1.1"]).await.unwrap().0.as_deref(), Some(&b"h2"[..]));
     let plain = exchange(door.address, GET).await;
-    assert!(plain.starts_with("HTTP/1.1 400 ") && plain.contains("use https"), "{plain}");
+    assert!(plain.starts_with("HTTP/1.1 400 ") && plain.ends_with("\r\n\r\nrequest.malformed"), "{plain}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Headers for browsers, on every answer there is.
 
-use bartizan_testkit::{Answer, passphrase};
+use bartizan_testkit::{Answer, passphrase, raw};
 use http::Method;
 use serde_json::json;
 
@@ -55,6 +55,38 @@ async fn every_kind_of_answer_carries_them() {
         assert_eq!(answer.status, status, "{answer:?}");
         complete(&status.to_string(), &answer);
     }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_answered_with_them_too() {
+    let server = server().await;
+    let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(40_000));
+    let cases = [
+        (400, "request.malformed", "noise\r\n\r\n"),
+        (400, "request.malformed", "GET / HTTP/9.9\r\nHost: x\r\n\r\n"),
+        (400, "request.malformed", "GET / HTTP/1.1\r\nHost: x\r\nX Y: z\r\n\r\n"),
+        (400, "request.header_invalid", "GET / HTTP/1.1\r\nConnection: close\r\n\r\n"),
+        (431, "request.head_too_large", &large),
+    ];
+    for (status, code, bytes) in cases {
+        // Alone, and behind a request that is one.
+        for before in ["", "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n"] {
+            let text = raw(&server.api, format!("{before}{bytes}").as_bytes()).await;
+            let (_, last) = text.rsplit_once("HTTP/1.1 ").unwrap_or_else(|| panic!("{code}: {text:?}"));
+            let (head, body) = last.split_once("\r\n\r\n").unwrap();
+            let (line, fields) = head.split_once("\r\n").unwrap();
+            assert!(line.starts_with(&status.to_string()), "{code}: {text}");
+            let fields = fields.lines().filter_map(|field| field.split_once(": "));
+            let headers = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            let answer = Answer { status, headers, body: body.to_owned().into() };
+            complete(code, &answer);
+            assert_eq!(answer.header("content-length"), body.len().to_string());
+            assert_eq!((answer.header("connection"), answer.header("date").len()), ("close", 29));
+            drop(answer.refused(status, code));
+        }
+    }
+    let counted = server.metric(r#"bartizan_requests_refused_total{code="request.malformed"}"#).await;
+    assert_eq!(counted, Some(6.0));
 }
 
 #[tokio::test]
