@@ -3,6 +3,7 @@
 //! Each has a directory and free ports of its own and dies with its owner. Nothing is kept on disk unless an argument
 //! asks for it, so a server that was killed comes back empty.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -530,21 +531,61 @@ impl ClusterSet {
     /// # Panics
     /// When a node refuses.
     pub async fn finish_move(&self, slot: u16, from: usize, to: usize) {
-        let (slot, target, port) = (slot.to_string(), self.id(to).await, self.nodes[to].port().to_string());
+        self.carry_keys(slot, from, to).await;
+        self.close_move(slot, from, to).await;
+    }
+
+    /// Moves the keys of a slot that was opened, and leaves it open.
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub async fn carry_keys(&self, slot: u16, from: usize, to: usize) {
+        let port = self.nodes[to].port().to_string();
         loop {
-            let keys = self.nodes[from].cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]).await;
-            let keys: Vec<&str> = keys.lines().filter(|key| !key.is_empty()).collect();
+            let keys = self.keys_in(slot, from).await;
             if keys.is_empty() {
                 break;
             }
             let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
-            migrate.extend(keys);
+            migrate.extend(keys.iter().map(String::as_str));
             let moved = self.nodes[from].cli(&migrate).await;
             assert!(moved == "OK" || moved == "NOKEY", "{moved}");
         }
+    }
+
+    /// Closes a slot whose keys were moved: it belongs to `to`.
+    ///
+    /// # Panics
+    /// When a node refuses.
+    pub async fn close_move(&self, slot: u16, from: usize, to: usize) {
+        let (slot, target) = (slot.to_string(), self.id(to).await);
         for node in [to, from] {
             assert_eq!(self.nodes[node].cli(&["CLUSTER", "SETSLOT", &slot, "NODE", &target]).await, "OK");
         }
+    }
+
+    /// A hundred at most of the keys that a node has in a slot.
+    ///
+    /// # Panics
+    /// When `redis-cli` is missing.
+    pub async fn keys_in(&self, slot: u16, node: usize) -> Vec<String> {
+        let keys = self.nodes[node].cli(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "100"]).await;
+        keys.lines().filter(|key| !key.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The slots in which one of the primaries of the start has keys, and which it is.
+    ///
+    /// # Panics
+    /// When `redis-cli` is missing.
+    pub async fn used_slots(&self) -> BTreeMap<u16, usize> {
+        let mut used = BTreeMap::new();
+        for (nth, node) in self.nodes.iter().enumerate().take(self.primaries) {
+            for key in node.cli(&["KEYS", "*"]).await.lines().filter(|key| !key.is_empty()) {
+                let slot = node.cli(&["CLUSTER", "KEYSLOT", key]).await;
+                used.insert(slot.parse().expect("a slot"), nth);
+            }
+        }
+        used
     }
 
     /// The address of the cluster: its primaries at start.

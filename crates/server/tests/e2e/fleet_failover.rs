@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bartizan_testkit::{Answer, Client, Fleet, PostgresServer, Proxy, Session, until};
 use serde_json::json;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, block_in_place};
 
 use crate::fleet;
+use crate::fleet::BOUND;
 use crate::fleet_once::{persist, refresh, user};
 
 /// Gives the fleet's database a standby for which every commit waits, and the link through which it follows.
@@ -38,20 +39,50 @@ fn unless_away(answer: Answer) -> Option<Answer> {
     None
 }
 
-/// Logs in and out, asking again as long as nobody can answer; what was ended.
-async fn come_and_go(node: Client, login: serde_json::Value, stopped: watch::Receiver<bool>) -> Vec<(String, String)> {
+/// How soon an acknowledged end holds on every node.
+fn bound(strict: bool) -> Duration {
+    if strict { Duration::ZERO } else { BOUND }
+}
+
+async fn start(strict: bool) -> Fleet {
+    if strict { fleet().strict() } else { fleet() }.start(2).await
+}
+
+/// Logs in and out, asking again as long as nobody can answer; what was ended. From when it was promised nobody is let in on
+/// `another` node.
+async fn come_and_go(
+    node: Client,
+    another: Client,
+    strict: bool,
+    login: serde_json::Value,
+    stopped: watch::Receiver<bool>,
+) -> Vec<(String, String)> {
     let mut ended = Vec::new();
     while !*stopped.borrow() {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let Some(answer) = unless_away(node.post("/v1/login", login.clone()).await) else { continue };
         let session = answer.expect(200);
         let (access, refresh) = (session.text("access_token"), session.text("refresh_token"));
-        let mine = node.bearer(&access);
-        loop {
+        let (mine, there) = (node.bearer(&access), another.bearer(&access));
+        let acknowledged = loop {
             if let Some(answer) = unless_away(mine.post("/v1/logout", json!({})).await) {
                 // 401 when an answer that got lost had said 204.
                 assert!(matches!(answer.status, 204 | 401), "{}", answer.status);
-                break;
+                break (answer.status == 204).then(Instant::now);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        while let Some(acknowledged) = acknowledged {
+            let began = Instant::now();
+            match unless_away(there.get("/v1/whoami").await) {
+                Some(answer) if answer.status == 200 => {
+                    assert!(began < acknowledged + bound(strict), "let in {:?} after the 204", began - acknowledged);
+                }
+                Some(refused) => {
+                    drop(refused.problem(401));
+                    break;
+                }
+                None => {}
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -72,7 +103,16 @@ async fn refused_everywhere(fleet: &Fleet, ended: &[(String, String)]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_takes_over_under_load_has_all_that_was_answered_once() {
-    let mut fleet = fleet().start(2).await;
+    taken_over_under_load(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_it_has_it_too_and_what_was_ended_stays_ended_at_once() {
+    taken_over_under_load(true).await;
+}
+
+async fn taken_over_under_load(strict: bool) {
+    let mut fleet = start(strict).await;
     let (standby, _link) = with_standby(&fleet).await;
     let session = fleet.on(0).owner().await;
     let everywhere = clients(&fleet, &session);
@@ -81,8 +121,8 @@ async fn a_standby_that_takes_over_under_load_has_all_that_was_answered_once() {
     let made = Arc::new(AtomicUsize::new(0));
     let (mut making, mut going) = (JoinSet::new(), JoinSet::new());
     for worker in 0..4 {
-        let node = fleet.on(worker % 2).client();
-        going.spawn(come_and_go(node, login.clone(), stopped.clone()));
+        let (node, another) = (fleet.on(worker % 2).client(), fleet.on((worker + 1) % 2).client());
+        going.spawn(come_and_go(node, another, strict, login.clone(), stopped.clone()));
         let (clients, made, stopped) = (everywhere.clone(), Arc::clone(&made), stopped.clone());
         making.spawn(async move {
             let mut ids = Vec::new();
@@ -117,7 +157,7 @@ async fn a_standby_that_takes_over_under_load_has_all_that_was_answered_once() {
     let ids: Vec<String> = making.join_all().await.into_iter().flatten().collect();
     let ended: Vec<(String, String)> = going.join_all().await.into_iter().flatten().collect();
     assert!(ended.len() > 4, "{} sessions ended", ended.len());
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(bound(strict)).await;
     refused_everywhere(&fleet, &ended).await;
     // Also by a node that knows no more than the new primary.
     fleet.restart(0).await;
@@ -135,7 +175,16 @@ async fn a_standby_that_takes_over_under_load_has_all_that_was_answered_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_standby_lacks_was_answered_to_nobody() {
-    let mut fleet = fleet().start(2).await;
+    lacking(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_strict_mode_nobody_was_answered_what_the_standby_lacks_either() {
+    lacking(true).await;
+}
+
+async fn lacking(strict: bool) {
+    let mut fleet = start(strict).await;
     let (standby, link) = with_standby(&fleet).await;
     let session = fleet.on(0).owner().await;
     let leaving = fleet.on(1).owner().await;
@@ -162,7 +211,7 @@ async fn what_the_standby_lacks_was_answered_to_nobody() {
     assert_eq!(fleet.sql("SELECT count(*) FROM audit WHERE action = 'user.created'"), "1");
     let answer = again[1].post("/v1/logout", json!({})).await;
     assert!(matches!(answer.status, 204 | 401), "{}", answer.status);
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(bound(strict)).await;
     refused_everywhere(&fleet, &[(leaving.access, leaving.refresh)]).await;
     drop(lost);
 }

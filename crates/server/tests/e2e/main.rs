@@ -24,6 +24,7 @@ mod fleet_http2;
 mod fleet_limits;
 mod fleet_once;
 mod fleet_outages;
+mod fleet_reshard;
 mod fleet_restarts;
 mod headers;
 mod idempotency;

@@ -27,21 +27,33 @@ impl Inner {
             return Ok(ruled(Admission::Admitted, Decided::Node));
         }
         // Most requests end before this, and need not carry what it takes.
-        Box::pin(self.rule_by_store(request, &parts)).await
+        Box::pin(self.rule_by_store(request, parts)).await
     }
 
-    async fn rule_by_store(self: &Arc<Self>, request: &mut Request, parts: &[Part]) -> Result<Ruled, Away> {
+    async fn rule_by_store(self: &Arc<Self>, request: &mut Request, mut parts: Vec<Part>) -> Result<Ruled, Away> {
         let sent = Instant::now();
-        let answers = {
-            let ask = |part| self.ask(request.call(part, &self.names));
-            match parts {
-                [one] => vec![ask(one).await],
-                many => join_all(many.iter().map(ask)).await,
-            }
-        };
+        let mut answers = self.ask_parts(request, &parts).await;
+        let apart = |answer: &Result<Taken, Unavailable>| matches!(answer, Err(Unavailable::Apart));
+        if answers.iter().any(apart) {
+            let asked = parts.into_iter().zip(answers);
+            let (apart, whole): (Vec<_>, Vec<_>) = asked.partition(|(_, answer)| apart(answer));
+            let single: Vec<Part> = apart.into_iter().flat_map(|(part, _)| part.split()).collect();
+            (parts, answers) = whole.into_iter().unzip();
+            answers.extend(self.ask_parts(request, &single).await);
+            parts.extend(single);
+        }
         // The caller's clock may be a test's, so the time that passed is added to it.
         let received = request.mono + sent.elapsed();
-        self.weigh(request, parts, answers, received).await
+        self.weigh(request, &parts, answers, received).await
+    }
+
+    /// All at once.
+    async fn ask_parts(self: &Arc<Self>, request: &Request, parts: &[Part]) -> Vec<Result<Taken, Unavailable>> {
+        let ask = |part| self.ask(request.call(part, &self.names));
+        match parts {
+            [one] => vec![ask(one).await],
+            many => join_all(many.iter().map(ask)).await,
+        }
     }
 
     /// A refusal that needs no asking, counted towards the next ban.

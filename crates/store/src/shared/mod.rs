@@ -24,7 +24,8 @@
 //! may have been charged: it is decided locally all the same, so less may be admitted, never more.
 //!
 //! **On a cluster** each key is asked where it lives, all at once; when one refuses, the others are given back what they
-//! took. What drained meanwhile is not given back: less may be admitted, never more.
+//! took. What drained meanwhile is not given back: less may be admitted, never more. While a slot is being moved, a bucket
+//! and a ban record in it are asked for one by one, for they may not be in one place: one round trip more, and no outage.
 //!
 //! **After a failover** the new primary may lack the last writes: at most a burst for each key is admitted once more.
 //!

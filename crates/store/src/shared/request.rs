@@ -57,6 +57,14 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// One for each of its keys. The verdict is the same: what the others took is given back when one refuses.
+    pub(super) fn split(self) -> impl Iterator<Item = Self> {
+        let Self { tag, lines, subjects, sequence: _ } = self;
+        let one = move |lines, subjects| Self { tag, lines, subjects, sequence: false };
+        let buckets = lines.into_iter().map(move |line| one(vec![line], Vec::new()));
+        buckets.chain(subjects.into_iter().map(move |subject| one(Vec::new(), vec![subject])))
+    }
+
     /// Whether a verdict depends on it, rather than only the sequence.
     pub(super) const fn decides(&self) -> bool {
         !self.lines.is_empty() || !self.subjects.is_empty()

@@ -23,6 +23,7 @@ mod nouns;
 mod opening;
 mod opening_postgres;
 mod outage;
+mod resharding;
 mod rules;
 mod shared;
 mod together;

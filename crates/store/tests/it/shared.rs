@@ -24,7 +24,7 @@ fn quota(count: u32, period: Duration, burst: u32) -> Quota {
 }
 
 /// A few units that do not come back during a test.
-fn only(units: u32) -> Quota {
+pub(crate) fn only(units: u32) -> Quota {
     quota(units, 300 * DAY, units)
 }
 
@@ -45,7 +45,12 @@ async fn node(url: &str, number: u32) -> SharedState {
 }
 
 /// So many nodes that know of each other.
-async fn nodes(url: &str, timeout: Duration, many: u32, options: impl Fn(u32) -> SharedOptions) -> Vec<SharedState> {
+pub(crate) async fn nodes(
+    url: &str,
+    timeout: Duration,
+    many: u32,
+    options: impl Fn(u32) -> SharedOptions,
+) -> Vec<SharedState> {
     let mut nodes = Vec::new();
     for number in 0..many {
         nodes.push(node_with(url, timeout, options(number)).await);
@@ -61,7 +66,7 @@ async fn ask(state: &SharedState, key: u128, quota: Quota) -> Admission {
     ruled(state, key, quota, Want::Decision).await.unwrap().admission
 }
 
-async fn ruled(state: &SharedState, key: u128, quota: Quota, want: Want) -> Result<Ruled, Away> {
+pub(crate) async fn ruled(state: &SharedState, key: u128, quota: Quota, want: Want) -> Result<Ruled, Away> {
     let mut asks = [Ask::new(Key(key), "user", quota)];
     state.admit(&mut [Group { who: Key(key), asks: &mut asks }], 1, want, NOW, Instant::now()).await
 }
@@ -73,7 +78,7 @@ async fn store_millis(server: &RedisServer) -> u64 {
 }
 
 /// Asks `tasks` times at once on each node; how many were admitted.
-async fn storm(nodes: &[SharedState], tasks: u32, key: u128, quota: Quota) -> u64 {
+pub(crate) async fn storm(nodes: &[SharedState], tasks: u32, key: u128, quota: Quota) -> u64 {
     let mut all = JoinSet::new();
     for _ in 0..tasks {
         for node in nodes {

@@ -6,8 +6,8 @@ use thiserror::Error;
 use super::address::{Server, parse_server};
 
 /// Why a call was not answered. What the call would have changed may or may not have been changed, unless it is
-/// [`Unavailable::Open`], [`Unavailable::ReadOnly`], [`Unavailable::OutOfMemory`], [`Unavailable::Loading`] or
-/// [`Unavailable::Refused`]: then it was not. No text holds a password.
+/// [`Unavailable::Open`], [`Unavailable::ReadOnly`], [`Unavailable::OutOfMemory`], [`Unavailable::Loading`],
+/// [`Unavailable::Apart`] or [`Unavailable::Refused`]: then it was not. No text holds a password.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unavailable {
     /// The server hangs or fails too often; the call was not even sent.
@@ -28,6 +28,9 @@ pub enum Unavailable {
     /// The server is loading its data, or busy with somebody's long script.
     #[error("Redis is loading its data or busy")]
     Loading,
+    /// The call names several keys of a slot that is just being moved: ask for them one by one.
+    #[error("the keys of this call are being moved between servers of the cluster")]
+    Apart,
     /// The server will not serve us however often we ask: credentials, permissions, version, certificate, kind.
     #[error("{0}")]
     Refused(Refusal),
@@ -66,6 +69,7 @@ impl Unavailable {
             Self::ReadOnly => (self.to_string(), "name the primary, or better the sentinels, in state.url"),
             Self::Loading => (self.to_string(), "wait until it has read its file, and see who runs slow scripts there"),
             Self::Script(_) => (self.to_string(), "see that nothing else uses the keys of state.prefix"),
+            Self::Apart => (self.to_string(), "wait until the slots have moved"),
             Self::Open | Self::Timeout | Self::Disconnected(_) => {
                 (self.to_string(), "see that it runs, and that host and port in state.url are right")
             }
@@ -145,9 +149,7 @@ pub(super) fn failure(error: &RedisError, from: &Server, door: Door) -> Failure 
         Some("ASK") => {
             return redirect(error, from).map_or(Failure::Later("a redirection without a host"), Failure::Ask);
         }
-        Some("TRYAGAIN") => {
-            return Failure::Later("the keys of this call are being moved between servers of the cluster");
-        }
+        Some("TRYAGAIN") => Unavailable::Apart,
         Some("CLUSTERDOWN") => return Failure::Later("the cluster is down for this key"),
         Some("OOM") => Unavailable::OutOfMemory,
         Some("READONLY" | "MASTERDOWN" | "NOREPLICAS") => Unavailable::ReadOnly,

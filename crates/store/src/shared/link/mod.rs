@@ -7,7 +7,7 @@
 //!    right kind and age. A wire that hangs, breaks off or fails too often ends, and calls fail at once, without
 //!    touching the network, until a new one is proved. So an outage costs a request at most one time-out.
 //! 2. A call that was sent and not answered is never sent again: it may have been applied. What is repeated, within the
-//!    same time-out, is only what the server said it did not do: an unknown script, a redirection, a slot on its way.
+//!    same time-out, is only what the server said it did not do: an unknown script, a redirection, a cluster that is down.
 //! 3. Each new wire, and each change of who holds which keys, changes [`Link::incarnation`]: what was read before it
 //!    may be older than what is true, because replication between servers is asynchronous.
 //!
@@ -18,8 +18,9 @@
 //! - `down-after-milliseconds` below 3 s: a node that is cut off with the old primary may use it for a moment after
 //!   another was promoted (see the `sentinel` file). `min-replicas-to-write 1` on the servers closes that, too.
 //! - Certificates without the addresses that sentinels and clusters give out, usually IP addresses.
-//! - Several keys in one call on a cluster: while their slot is being moved, such a call fails when one of its keys does
-//!   not exist yet (`TRYAGAIN`), for as long as that takes. One key a call is never refused.
+//!
+//! Several keys in one call on a cluster: while their slot is being moved, such a call is refused at once when one of its
+//! keys does not exist (`TRYAGAIN`, [`Unavailable::Apart`]). One key a call is never refused for that.
 //!
 //! The user needs the commands `EVAL EVALSHA INFO PING TIME CONFIG|GET` (the last for [`Link::survey`] only) and those
 //! of the scripts; on a cluster also `CLUSTER|SLOTS ASKING`.
