@@ -12,6 +12,7 @@
 use std::sync::Arc;
 
 use crate::api::{Api, Defaults, Faults, Mounted, Table};
+use crate::application::Application;
 use crate::engine::{Engine, StartError};
 use crate::front::Front;
 use crate::guard::Guard;
@@ -88,9 +89,9 @@ impl Engine {
 
 impl Door {
     /// The built-in routes alone, and their table.
-    pub(crate) fn own(&self) -> Result<(axum::Router, Table), StartError> {
+    pub(crate) fn own(&self) -> Result<(Application, Table), StartError> {
         let mounted = self.before(axum::Router::new(), self.routes())?;
-        Ok((mounted.router, mounted.table))
+        Ok((Application::new(mounted.shortcuts, mounted.router), mounted.table))
     }
 
     fn routes<S: Clone + Send + Sync + 'static>(&self) -> Api<S> {

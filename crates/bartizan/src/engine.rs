@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::accounts::Accounts;
 use crate::api::{Defaults, Failure, Faults, Info, Table};
+use crate::application::Application;
 use crate::clock::Clock;
 use crate::embed::Door;
 use crate::entropy::random;
@@ -81,7 +82,7 @@ impl From<Failure> for StartError {
 #[derive(Debug)]
 pub struct Engine {
     pub(crate) ground: Ground,
-    router: axum::Router,
+    application: Application,
     table: Table,
     pub(crate) door: Door,
     operator: Operator,
@@ -175,13 +176,13 @@ impl Engine {
             Arc::clone(&metrics),
         )?;
         let door = Door { guard, front, metrics, defaults, services };
-        let (router, table) = door.own()?;
+        let (application, table) = door.own()?;
         let keys = upkeep::Keys { signing, keyring, authenticator: authenticator.clone(), published };
         let upkeep = upkeep::start(ground.clone(), blocked, keys, snapshot.clone());
         ground.record(&Grant::system("start", &ground.node), EventKind::ServerStarted).await?;
         Ok(Self {
             ground,
-            router,
+            application,
             table,
             door,
             operator,
@@ -198,7 +199,12 @@ impl Engine {
 
     /// The public application with its whole stack. The listener must put a [`crate::Peer`] into every request.
     pub fn router(&self) -> axum::Router {
-        self.router.clone()
+        self.application.router()
+    }
+
+    /// The same, for a listener that calls it itself.
+    pub fn application(&self) -> Application {
+        self.application.clone()
     }
 
     /// `/healthz`, `/readyz` and `/metrics`: for the operators' listener, never for the public one.

@@ -19,8 +19,7 @@ use bartizan_core::error::Code;
 use bartizan_core::id::{IdText, RequestId};
 use bartizan_core::net::Proxies;
 use futures_util::FutureExt;
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use tower::{Layer, Service};
 
 use crate::answer::{self, REQUEST_ID};
@@ -38,16 +37,19 @@ pub struct Peer(pub SocketAddr);
 
 /// Who sends a request and how it is called: established by the front, believed by the guard.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Visitor {
-    pub(crate) request: RequestId,
-    /// `None` where the listener does not say.
-    pub(crate) ip: Option<IpAddr>,
+pub struct Visitor {
+    /// The request.
+    pub request: RequestId,
+    /// The client's address, as established through the configured proxies; `None` where the listener does not say.
+    pub ip: Option<IpAddr>,
 }
 
 impl Visitor {
-    pub(crate) fn of(parts: &Parts) -> Self {
+    /// The one that the front noted in a request on its way through an axum router. Without the front it is nobody, whose
+    /// request has the nil id: wrong, but harmless.
+    pub(crate) fn noted(extensions: &Extensions) -> Self {
         let nobody = Self { request: RequestId::from_u128(0), ip: None };
-        parts.extensions.get::<Visitor>().copied().unwrap_or(nobody)
+        extensions.get::<Visitor>().copied().unwrap_or(nobody)
     }
 }
 
@@ -134,7 +136,7 @@ pub(crate) struct Stack {
 #[derive(Debug)]
 pub(crate) struct Entered {
     began: Instant,
-    id: RequestId,
+    pub(crate) visitor: Visitor,
     deadline: Duration,
     /// The headers of a request to which CORS may apply.
     asking: Option<Box<HeaderMap>>,
@@ -146,8 +148,8 @@ impl Stack {
         Self { row: Some(row), cache, ..self.clone() }
     }
 
-    /// What is done before anybody is asked who he is. `Err` is the answer.
-    pub(crate) fn enter(&self, request: &mut Request) -> Result<Entered, Box<Response>> {
+    /// What is done before anybody is asked who he is. `peer` is the other end of the connection. `Err` is the answer.
+    pub(crate) fn enter(&self, request: &Request, peer: Option<IpAddr>) -> Result<Entered, Box<Response>> {
         let Inner { clock, ids, reloadable, .. } = &*self.front.0;
         let began = Instant::now();
         let reloadable = reloadable.load();
@@ -163,11 +165,10 @@ impl Stack {
         }
 
         // The client's address, before anybody counts by it.
-        let ip = peer(request).map(|peer| {
+        let ip = peer.map(|peer| {
             let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
             reloadable.proxies.client(peer, forwarded)
         });
-        request.extensions_mut().insert(Visitor { request: id, ip });
 
         // Preflights carry no credential and ask about rules, not data: answered before the guard.
         let asking = (!reloadable.cors.origins().is_empty()).then(|| Box::new(request.headers().clone()));
@@ -177,7 +178,7 @@ impl Stack {
             response.headers_mut().extend(preflight);
             return Err(Box::new(self.front.finish(response, id, None)));
         }
-        Ok(Entered { began, id, deadline: reloadable.deadline, asking })
+        Ok(Entered { began, visitor: Visitor { request: id, ip }, deadline: reloadable.deadline, asking })
     }
 
     /// Waits for the answer, and does what every answer needs.
@@ -188,7 +189,7 @@ impl Stack {
         F: Future<Output = Response>,
     {
         let metrics = &self.front.0.metrics;
-        let Entered { began, id, deadline, asking } = entered;
+        let Entered { began, visitor: Visitor { request: id, .. }, deadline, asking } = entered;
 
         // The deadline stands around everything that waits: body, database, hashing queue. What it cuts off is dropped, and
         // with it an open transaction. A panic ends its request and nothing else.
@@ -255,10 +256,11 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let stack = self.stack.clone();
-        let entered = match stack.enter(&mut request) {
+        let entered = match stack.enter(&request, peer(&request)) {
             Ok(entered) => entered,
             Err(response) => return Box::pin(ready(Ok(*response))),
         };
+        request.extensions_mut().insert(entered.visitor);
         // The one that was asked whether it is ready is the one to call.
         let fresh = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, fresh);
@@ -276,7 +278,7 @@ where
 }
 
 /// Who is connected, as the listener says.
-fn peer(request: &Request) -> Option<IpAddr> {
+pub(crate) fn peer(request: &Request) -> Option<IpAddr> {
     let extensions = request.extensions();
     let said = extensions.get::<Peer>().map(|peer| peer.0);
     said.or_else(|| extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0)).map(|peer| peer.ip())

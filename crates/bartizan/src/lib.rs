@@ -6,6 +6,7 @@
 mod accounts;
 pub mod answer;
 pub mod api;
+pub mod application;
 pub mod carrying;
 pub mod clock;
 mod embed;
@@ -36,4 +37,4 @@ mod upkeep;
 mod users;
 pub mod vault;
 
-pub use front::Peer;
+pub use front::{Peer, Visitor};

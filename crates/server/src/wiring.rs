@@ -1,10 +1,8 @@
 //! Where the binary meets the library: everything that touches the engine is in this file.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use bartizan::Peer;
 use bartizan::api::Failure;
 use bartizan::clock::Clock;
 use bartizan::noted_time::{self, Acceptance};
@@ -14,23 +12,19 @@ use bartizan_core::time::Millis;
 use bartizan_keys::{FileKeyring, SecretSource};
 use bartizan_store::words::TenantStatus;
 use bartizan_store::{Db, PlatformScope, StoreErrorKind, meta};
-use http::Request;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::admin::Command;
 use crate::exit::{Exit, Stop};
 
+pub use bartizan::Peer;
+pub use bartizan::application::{Answering, Application};
 pub use bartizan::engine::Engine;
 
 /// Starts the engine; says how to mend what prevents it.
 pub async fn start(settings: Settings) -> Result<Engine, Stop> {
     Engine::start(settings).await.map_err(|error| Stop::new(Exit::Failed, error.to_string()))
-}
-
-/// Tells the application who is connected: the peer of the socket, which may be a proxy.
-pub fn introduce<B>(request: &mut Request<B>, peer: SocketAddr) {
-    request.extensions_mut().insert(Peer(peer));
 }
 
 /// Creates all secrets in `dir`. Those that exist stay: an interrupted `init` can be repeated.

@@ -16,10 +16,11 @@ use http_body_util::Limited;
 use super::failure;
 use super::gate::Gate;
 use super::incoming::{announced_length, limit, too_large};
-use super::mount::{close, merge_headers, request_id};
+use super::mount::{close, merge_headers};
 
 use super::row::Row;
 use crate::answer;
+use crate::front::Visitor;
 use crate::guard::{Grant, Permit};
 
 /// The grant on its way through somebody else's router. Taken out once, for the stated action only.
@@ -43,8 +44,9 @@ where
 
 async fn pass<G: Gate>(request: Request, next: Next, row: &Row, gate: G) -> Response {
     let (mut parts, body) = request.into_parts();
-    let id = request_id(&parts.extensions);
-    let admission = match gate.admit(row, &mut parts).await {
+    let visitor = Visitor::noted(&parts.extensions);
+    let id = visitor.request;
+    let admission = match gate.admit(row, &visitor, &mut parts).await {
         Ok(admission) => admission,
         Err(refused) => return marked(close(refused), row),
     };
@@ -82,7 +84,7 @@ impl<S: Sync, A: Action> FromRequestParts<S> for Permit<A> {
         match parts.extensions.remove::<Admitted>() {
             Some(Admitted { grant, action }) if action == Some(TypeId::of::<A>()) => Ok(Permit::new(grant)),
             found => {
-                let id = request_id(&parts.extensions);
+                let id = Visitor::noted(&parts.extensions).request;
                 let cause = if found.is_some() { "it was let in for another action" } else { "the gate did not run" };
                 tracing::error!(request = %id, action = A::NAME, cause, "permit asked for where there is none");
                 Err(answer::refuse(Code::Internal.into(), id))

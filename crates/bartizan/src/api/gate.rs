@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::request::Parts;
 
 use super::row::Row;
+use crate::front::Visitor;
 use crate::guard::Admission;
 
 /// Decides about every request before the first byte of its body is read.
@@ -15,7 +16,12 @@ use crate::guard::Admission;
 /// crate makes grants.
 pub trait Gate: Clone + Send + Sync + 'static {
     /// Decides about a request for a declared route. What is refused is answered with the response as it is.
-    fn admit(&self, row: &Row, parts: &mut Parts) -> impl Future<Output = Result<Admission, Response>> + Send;
+    fn admit(
+        &self,
+        row: &Row,
+        visitor: &Visitor,
+        parts: &mut Parts,
+    ) -> impl Future<Output = Result<Admission, Response>> + Send;
 
     /// Decides about a request for nothing that is declared: probing for paths must cost the prober something. `Ok`
     /// carries headers for the 404 or 405 that follows.

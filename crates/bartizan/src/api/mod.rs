@@ -32,6 +32,7 @@ mod path;
 mod query;
 mod row;
 mod schema;
+mod shortcuts;
 mod text;
 mod undeclared;
 
@@ -52,6 +53,7 @@ pub use path::Path;
 pub use query::Query;
 pub use row::{Access, Cache, Csrf, RateClass, Row, Table, Verb};
 pub use schema::Description;
+pub(crate) use shortcuts::Shortcuts;
 
 use std::sync::Arc;
 
@@ -101,6 +103,8 @@ pub struct Defaults {
 pub struct Mounted<S> {
     /// Every declared route behind the gate, with 404 and 405 answers as problems.
     pub router: axum::Router<S>,
+    /// The same, for a listener of our own.
+    pub(crate) shortcuts: Shortcuts<S>,
     /// Every row, for printing, for metrics and for the tests that walk all of them.
     pub table: Table,
     /// The OpenAPI 3.1 document.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -10,8 +11,7 @@ use axum::handler::Handler;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter};
 use bartizan_core::error::Code;
-use bartizan_core::id::RequestId;
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tower::util::option_layer;
 
 use super::bounds::Bounds;
@@ -19,10 +19,12 @@ use super::failure::{self, Failure};
 use super::gate::Gate;
 use super::incoming::Incoming;
 use super::row::{Row, Table, Verb};
+use super::shortcuts::Shortcuts;
 use super::undeclared::{Asker, Undeclared, ask};
 use super::{Adopted, Api, Defaults, Fault, Faults, Flaw, Mounted, Route, adopted, fault, openapi};
 use crate::answer;
-use crate::front::{Stack, Visitor};
+use crate::application::Answering;
+use crate::front::{Stack, Visitor, peer};
 use crate::guard::Admission;
 
 /// A handler with its arguments taken care of.
@@ -54,7 +56,8 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
             told.map_err(|cause| Faults(vec![Fault::general(Flaw::Indescribable(cause.to_string()))]))?;
         }
         let front = front(&table);
-        Ok(Mounted { table, openapi, router: self.router(app, gate, front) })
+        let (router, shortcuts) = self.router(app, gate, front);
+        Ok(Mounted { router, shortcuts, table, openapi })
     }
 
     /// The table and the document, without a gate and without serving: for the command line.
@@ -83,14 +86,14 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         Ok((Table::new(rows), openapi))
     }
 
-    fn router<G: Gate>(self, app: axum::Router<S>, gate: G, front: Option<Stack>) -> axum::Router<S> {
+    fn router<G: Gate>(self, app: axum::Router<S>, gate: G, front: Option<Stack>) -> (axum::Router<S>, Shortcuts<S>) {
         let mut paths: BTreeMap<String, Vec<Route<S>>> = BTreeMap::new();
         for route in self.routes {
             paths.entry(route.row.path.clone()).or_default().push(route);
         }
-        let mut router = axum::Router::new();
+        let (mut router, mut shortcuts) = (axum::Router::new(), Shortcuts::default());
         for (path, routes) in paths {
-            router = router.route(&path, methods(routes, &gate, front.as_ref()));
+            router = router.route(&path, methods(routes, &gate, front.as_ref(), &mut shortcuts));
         }
         for Adopted { row, router: adopted } in self.adopted {
             let (prefix, index) = (row.path.clone(), row.index);
@@ -106,12 +109,17 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
                 stray(request, gate, Stray::Path(known)).await
             }
         };
-        router.fallback(stray.layer(option_layer(front)))
+        (router.fallback(stray.layer(option_layer(front))), shortcuts)
     }
 }
 
 /// All routes of one path, and the answer to every other method.
-fn methods<S, G>(routes: Vec<Route<S>>, gate: &G, front: Option<&Stack>) -> MethodRouter<S>
+fn methods<S, G>(
+    routes: Vec<Route<S>>,
+    gate: &G,
+    front: Option<&Stack>,
+    shortcuts: &mut Shortcuts<S>,
+) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
     G: Gate,
@@ -130,8 +138,12 @@ where
             Verb::Any => continue,
         };
         let front = front.map(|front| front.at(row.index, Some(row.cache.into())));
-        let entrance = Entrance { row: Arc::new(row), bounds, run, gate: gate.clone(), front };
-        methods = methods.on::<_, Direct>(filter, Arrival(Arc::new(entrance)));
+        let row = Arc::new(row);
+        let arrival = Arrival(Arc::new(Entrance { row: Arc::clone(&row), bounds, run, gate: gate.clone(), front }));
+        let shortcut = arrival.clone();
+        let arrive = move |request: Request, state, peer| shortcut.clone().answer(request, state, peer);
+        shortcuts.add(row.method, &row.path, Box::new(arrive));
+        methods = methods.on::<_, Direct>(filter, arrival);
     }
     let gate = gate.clone();
     let stray = move |request: Request| {
@@ -164,18 +176,27 @@ impl<S, G> Clone for Arrival<S, G> {
 }
 
 impl<S: Clone + Send + Sync + 'static, G: Gate> Handler<Direct, S> for Arrival<S, G> {
-    type Future = Pin<Box<dyn Future<Output = Response> + Send>>;
+    type Future = Answering;
 
-    fn call(self, mut request: Request, state: S) -> Self::Future {
+    fn call(self, request: Request, state: S) -> Answering {
+        let peer = peer(&request);
+        self.answer(request, state, peer)
+    }
+}
+
+impl<S: Send + Sync + 'static, G: Gate> Arrival<S, G> {
+    fn answer(self, request: Request, state: S, peer: Option<IpAddr>) -> Answering {
         let entrance = self.0;
-        let entered = match entrance.front.as_ref().map(|front| front.enter(&mut request)) {
+        let entered = match entrance.front.as_ref().map(|front| front.enter(&request, peer)) {
             Some(Err(response)) => return Box::pin(ready(*response)),
             Some(Ok(entered)) => Some(entered),
             None => None,
         };
+        let noted = || Visitor::noted(request.extensions());
+        let visitor = entered.as_ref().map_or_else(noted, |entered| entered.visitor);
         let incoming = Box::new(Incoming::new(request, &entrance.row, &entrance.bounds));
         Box::pin(async move {
-            let answering = pin!(entrance.serve(incoming, state));
+            let answering = pin!(entrance.serve(visitor, incoming, state));
             match entrance.front.as_ref().zip(entered) {
                 Some((front, entered)) => front.leave(entered, answering).await,
                 None => entrance.row.cache.keep(answering.await),
@@ -186,10 +207,9 @@ impl<S: Clone + Send + Sync + 'static, G: Gate> Handler<Direct, S> for Arrival<S
 
 impl<S, G: Gate> Entrance<S, G> {
     /// The order of decisions: gate, then size, then the arguments in their order, then the handler.
-    async fn serve(&self, mut incoming: Box<Incoming>, state: S) -> Response {
+    async fn serve(&self, visitor: Visitor, mut incoming: Box<Incoming>, state: S) -> Response {
         let row = &*self.row;
-        let id = request_id(&incoming.parts.extensions);
-        let Admission { grant, headers } = match self.gate.admit(row, &mut incoming.parts).await {
+        let Admission { grant, headers } = match self.gate.admit(row, &visitor, &mut incoming.parts).await {
             Ok(admission) => admission,
             Err(refused) => return close(refused),
         };
@@ -197,7 +217,8 @@ impl<S, G: Gate> Entrance<S, G> {
             Ok(()) => (self.run)(incoming, state).await,
             Err(failure) => Err(failure),
         };
-        let mut response = outcome.unwrap_or_else(|failure| close(failure::answer(failure, id, &row.path)));
+        let mut response =
+            outcome.unwrap_or_else(|failure| close(failure::answer(failure, visitor.request, &row.path)));
         merge_headers(&mut response, headers);
         response
     }
@@ -222,7 +243,7 @@ enum Stray {
 
 async fn stray<G: Gate>(request: Request, gate: G, stray: Stray) -> Response {
     let (mut parts, _) = request.into_parts();
-    let id = request_id(&parts.extensions);
+    let id = Visitor::noted(&parts.extensions).request;
     let headers = match gate.stray(&mut parts).await {
         Ok(headers) => headers,
         Err(refused) => return close(refused),
@@ -250,11 +271,6 @@ async fn stray<G: Gate>(request: Request, gate: G, stray: Stray) -> Response {
     };
     merge_headers(&mut response, headers);
     close(response)
-}
-
-/// The id given by the front. Without it every answer has the nil id, which is wrong but harmless.
-pub(super) fn request_id(extensions: &Extensions) -> RequestId {
-    extensions.get::<Visitor>().map_or(RequestId::from_u128(0), |visitor| visitor.request)
 }
 
 /// What is not a success is never kept by anybody.

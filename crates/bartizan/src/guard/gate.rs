@@ -39,11 +39,15 @@ impl Guard {
 }
 
 impl Gate for Guard {
-    async fn admit(&self, row: &Row, parts: &mut Parts) -> Result<Admission, Response<axum::body::Body>> {
+    async fn admit(
+        &self,
+        row: &Row,
+        visitor: &Visitor,
+        parts: &mut Parts,
+    ) -> Result<Admission, Response<axum::body::Body>> {
         let Inner { ground, decider, refusals } = &*self.0;
-        let visitor = Visitor::of(parts);
         let mut grant = Grant::anonymous(visitor.request, visitor.ip);
-        match decider.decide(&facts(&visitor, parts), row, ground.now()).await {
+        match decider.decide(&facts(visitor, parts), row, ground.now()).await {
             Verdict::Allow { principal, headers } => {
                 if let Some(who) = principal {
                     grant.actor = Actor::User { id: who.user, session: Some(who.session) };
@@ -70,7 +74,7 @@ impl Gate for Guard {
 
     async fn stray(&self, parts: &mut Parts) -> Result<HeaderMap, Response<axum::body::Body>> {
         let Inner { ground, decider, .. } = &*self.0;
-        let visitor = Visitor::of(parts);
+        let visitor = Visitor::noted(&parts.extensions);
         match decider.stray(&facts(&visitor, parts), ground.now()).await {
             Verdict::Allow { headers, .. } => Ok(headers),
             Verdict::Deny { refusal, headers, .. } => Err(with(answer::refuse(refusal, visitor.request), headers)),
@@ -78,7 +82,7 @@ impl Gate for Guard {
     }
 
     fn undeclared(&self, parts: &Parts, template: &str) {
-        let request = Visitor::of(parts).request;
+        let request = Visitor::noted(&parts.extensions).request;
         count(&self.0.ground.metrics.refused, "code", Code::RouteUndeclared.as_str());
         tracing::warn!(
             %request, method = %parts.method, route = template, code = Code::RouteUndeclared.as_str(),

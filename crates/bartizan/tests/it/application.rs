@@ -167,7 +167,7 @@ async fn answer(router: &Router, request: Request<Body>) -> Answer {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     body: Bytes,
 }
 

@@ -3,6 +3,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use bartizan::Visitor;
 use bartizan::api::{
     Api, Cache, Csrf, Defaults, Done, Failure, Faults, Flaw, Gate, Info, Mounted, RateClass, Read, Row, Write, because,
     public, requires,
@@ -27,7 +28,7 @@ impl Action for RingTheBell {
 struct Closed;
 
 impl Gate for Closed {
-    async fn admit(&self, row: &Row, _: &mut Parts) -> Result<Admission, Response> {
+    async fn admit(&self, row: &Row, _: &Visitor, _: &mut Parts) -> Result<Admission, Response> {
         let mut response = Response::new(Body::from(row.name()));
         *response.status_mut() = StatusCode::IM_A_TEAPOT;
         Err(response)

@@ -86,3 +86,35 @@ async fn every_row_answers_the_roles_that_may_with_something_else_than_403() {
     }
     assert_eq!(site.rows("access.denied", 0).await.len(), 0);
 }
+
+/// The listener's short way and axum's long one lead to the same entrance.
+#[tokio::test]
+async fn the_application_called_directly_answers_like_its_router() {
+    let site = Site::new().await;
+    site.tenant("acme").await;
+    let (application, router) = (site.engine.application(), site.engine.router());
+    let direct = axum::Router::new().fallback(async move |request: axum::extract::Request| {
+        let peer = request.extensions().get::<bartizan::Peer>().map(|peer| peer.0);
+        application.answer(request, peer.unwrap()).await
+    });
+    let mut asked: Vec<(String, String)> =
+        site.engine.table().rows().iter().map(|row| (method(row).to_string(), path(row))).collect();
+    let others =
+        [("HEAD", "/v1/whoami"), ("PUT", "/v1/login"), ("OPTIONS", "/v1/me"), ("GET", "/v1/whoami/"), ("GET", "/")];
+    asked.extend(others.map(|(method, path)| (method.to_owned(), path.to_owned())));
+    for (method, path) in asked {
+        let mut seen = Vec::new();
+        for way in [&router, &direct] {
+            // Somebody new each time: a logout among the rows ends his session.
+            for caller in [Caller::nobody(way), site.caller(way, "acme", Role::Owner).await] {
+                let answer = caller.send(&method, &path, None).await;
+                let mut names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+                // On a response that no socket has seen axum writes the length itself, for whoever serves it.
+                names.retain(|name| name != "content-length");
+                names.sort();
+                seen.push((answer.status, names, answer.headers.get("ratelimit-policy").cloned()));
+            }
+        }
+        assert_eq!((&seen[0], &seen[1]), (&seen[2], &seen[3]), "{method} {path}");
+    }
+}

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use bartizan_core::error::Code;
 use http::Request;
 use hyper::body::Incoming;
@@ -31,10 +32,10 @@ use tower::Service as _;
 use super::patience::Patient;
 use super::sniff::{self, Version};
 use super::tls::Tls;
-use super::unread::{Answering, Unread};
+use super::unread::{Replacing, Unread};
 use crate::config::Config;
 use crate::exit::{Exit, Stop};
-use crate::wiring;
+use crate::wiring::{Answering, Application, Peer};
 
 /// What a connection may take.
 #[derive(Clone, Debug)]
@@ -90,6 +91,34 @@ pub async fn bind(address: SocketAddr, key: &str, flag: &str) -> Result<TcpListe
     })
 }
 
+/// What answers the requests that come in by a door.
+#[derive(Clone)]
+pub struct App(Arc<dyn Fn(Request<Body>, SocketAddr) -> Answering + Send + Sync>);
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl From<Application> for App {
+    fn from(application: Application) -> Self {
+        Self(Arc::new(move |request, peer| application.answer(request, peer)))
+    }
+}
+
+impl From<Router> for App {
+    fn from(router: Router) -> Self {
+        // With its state given, every handler is made into a route once and not again for each request.
+        let router = router.with_state(());
+        Self(Arc::new(move |mut request, peer| {
+            request.extensions_mut().insert(Peer(peer));
+            let answering = router.clone().call(request);
+            Box::pin(async move { answering.await.unwrap_or_else(|never| match never {}) })
+        }))
+    }
+}
+
 /// One listening socket and what is behind it.
 #[derive(Debug)]
 pub struct Door {
@@ -100,7 +129,7 @@ pub struct Door {
     /// With TLS, or without.
     pub tls: Option<Tls>,
     /// The application.
-    pub app: Router,
+    pub app: App,
     /// Its answer to what is no request.
     pub unread: Unread,
     /// Its bounds.
@@ -110,7 +139,7 @@ pub struct Door {
 /// What every connection of a door shares.
 struct Shared {
     tls: Option<Tls>,
-    app: Router,
+    app: App,
     unread: Unread,
     bounds: Bounds,
     stop: watch::Receiver<bool>,
@@ -123,8 +152,7 @@ impl Door {
         let total = self.bounds.connections;
         let places = Arc::new(Semaphore::new(total));
         let shares = Arc::new(Shares { by_address: Mutex::default(), most: self.bounds.per_address });
-        // With its state given, every handler is made into a route once and not again for each request.
-        let (tls, app, unread, bounds) = (self.tls, self.app.with_state(()), self.unread, self.bounds);
+        let (tls, app, unread, bounds) = (self.tls, self.app, self.unread, self.bounds);
         let shared = Arc::new(Shared { tls, app, unread, bounds, stop: stop.clone() });
         loop {
             let accepted = tokio::select! {
@@ -276,14 +304,13 @@ where
 {
     let (bounds, mut stop) = (&shared.bounds, shared.stop.clone());
     let app = shared.app.clone();
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        wiring::introduce(&mut request, peer);
-        let mut app = app.clone();
-        async move { Ok::<_, Infallible>(answer(app.call(request).await)) }
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let answering = (app.0)(request.map(Body::new), peer);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let outcome = match version {
         Version::Http1 => {
-            let io = TokioIo::new(Answering::new(stream, shared.unread.clone()));
+            let io = TokioIo::new(Replacing::new(stream, shared.unread.clone()));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(bounds.header_timeout).half_close(false).writev(false);
             // The buffer bounds a head that never ends, the other figure one that does.
@@ -316,13 +343,6 @@ where
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "connection ended early");
-    }
-}
-
-fn answer(result: Result<axum::response::Response, Infallible>) -> axum::response::Response {
-    match result {
-        Ok(response) => response,
-        Err(never) => match never {},
     }
 }
 

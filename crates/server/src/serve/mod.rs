@@ -20,7 +20,7 @@ use crate::config::{Config, Sources};
 use crate::exit::{Exit, Stop};
 use crate::log::{self, Level};
 use crate::wiring::{self, Engine};
-use door::{Bounds, Door};
+use door::{App, Bounds, Door};
 use tls::Tls;
 use unread::Unread;
 use watch::Watch;
@@ -65,10 +65,16 @@ pub async fn run(
     let few = Bounds { connections: 256, per_address: 256, exempt: Vec::new(), ..bounds.clone() };
     let answering = Arc::clone(&engine);
     let unread = Unread::new(move |code| answering.unread(code));
-    let (app, again) = (engine.router(), unread.clone());
+    let (app, again) = (App::from(engine.application()), unread.clone());
     let public = Door { name: "api", listener: bound.public, tls: bound.tls.clone(), app, unread, bounds };
-    let ops =
-        Door { name: "ops", listener: bound.ops, tls: None, app: engine.ops_router(), unread: again, bounds: few };
+    let ops = Door {
+        name: "ops",
+        listener: bound.ops,
+        tls: None,
+        app: engine.ops_router().into(),
+        unread: again,
+        bounds: few,
+    };
     let mut doors = Doors {
         public: tokio::spawn(public.serve(stopped.clone(), drain)),
         ops: tokio::spawn(ops.serve(stopped.clone(), drain)),

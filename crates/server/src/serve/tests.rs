@@ -45,6 +45,7 @@ async fn open(app: Router, tls: Option<Tls>, bounds: Bounds, drain: Duration) ->
     let listener = bind("127.0.0.1:0".parse().unwrap(), "server.listen", "--listen").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
+    let app = app.into();
     let unread =
         Unread::new(|code| http::Response::builder().status(code.status()).body(code.as_str().into()).unwrap());
     let served = tokio::spawn(Door { name: "test", listener, tls, app, unread, bounds }.serve(stopped, drain));

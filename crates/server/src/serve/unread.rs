@@ -78,7 +78,7 @@ fn bare(bytes: &[u8]) -> Option<(usize, Code, &[u8])> {
 
 /// The stream below the HTTP/1 implementation.
 #[derive(Debug)]
-pub struct Answering<S> {
+pub struct Replacing<S> {
     stream: S,
     unread: Unread,
     /// Looks like the last answer; the implementation takes it for written.
@@ -86,14 +86,14 @@ pub struct Answering<S> {
     replaced: bool,
 }
 
-impl<S> Answering<S> {
+impl<S> Replacing<S> {
     /// Lets `unread` answer what cannot be read from `stream`.
     pub fn new(stream: S, unread: Unread) -> Self {
         Self { stream, unread, held: Bytes::new(), replaced: false }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Answering<S> {
+impl<S: AsyncWrite + Unpin> Replacing<S> {
     fn release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.held))?;
@@ -106,13 +106,13 @@ impl<S: AsyncWrite + Unpin> Answering<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Answering<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Replacing<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Replacing<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // More follows, so it was no last answer: part of a body perhaps.
         ready!(self.release(cx))?;
@@ -159,7 +159,7 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(7);
         let pieces: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
         let writer = tokio::spawn(async move {
-            let mut stream = Answering::new(server, unread());
+            let mut stream = Replacing::new(server, unread());
             for piece in pieces {
                 stream.write_all(&piece).await.unwrap();
                 stream.flush().await.unwrap();

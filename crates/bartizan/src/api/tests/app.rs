@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::api::*;
+use crate::front::Visitor;
 use crate::guard::{Admission, Client, Grant, Permit};
 
 /// A gate that knows a caller by the role he claims: enough to see who is asked what, and when.
@@ -35,7 +36,7 @@ fn limits() -> HeaderMap {
 }
 
 impl Gate for RoleGate {
-    async fn admit(&self, row: &Row, parts: &mut Parts) -> Result<Admission, Response> {
+    async fn admit(&self, row: &Row, _: &Visitor, parts: &mut Parts) -> Result<Admission, Response> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let refuse = |code: Code| answer::refuse(code.into(), REQUEST);
         let mut grant = Grant::anonymous(REQUEST, None);

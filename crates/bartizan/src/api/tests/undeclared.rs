@@ -12,6 +12,7 @@ use tower::ServiceExt;
 
 use super::app::{App, RoleGate, api, defaults};
 use crate::api::{Gate, Row};
+use crate::front::Visitor;
 use crate::guard::Admission;
 
 /// Notes what it is told.
@@ -23,8 +24,8 @@ struct Noting {
 }
 
 impl Gate for Noting {
-    async fn admit(&self, row: &Row, parts: &mut Parts) -> Result<Admission, Response> {
-        self.gate.admit(row, parts).await
+    async fn admit(&self, row: &Row, visitor: &Visitor, parts: &mut Parts) -> Result<Admission, Response> {
+        self.gate.admit(row, visitor, parts).await
     }
 
     async fn stray(&self, parts: &mut Parts) -> Result<HeaderMap, Response> {
