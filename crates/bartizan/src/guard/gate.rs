@@ -46,8 +46,10 @@ impl Gate for Guard {
         parts: &mut Parts,
     ) -> Result<Admission, Response<axum::body::Body>> {
         let Inner { ground, decider, refusals } = &*self.0;
+        let verdict = decider.decide(&facts(visitor, parts), row, ground.now()).await;
+        // Made only now: nothing large is kept while something is waited for.
         let mut grant = Grant::anonymous(visitor.request, visitor.ip);
-        match decider.decide(&facts(visitor, parts), row, ground.now()).await {
+        match verdict {
             Verdict::Allow { principal, headers } => {
                 if let Some(who) = principal {
                     grant.actor = Actor::User { id: who.user, session: Some(who.session) };
