@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::{ClusterSet, Home, Launch, PostgresServer, Proxy, RedisServer, SentinelSet, Server, until};
+use crate::stack::lent_cluster;
+use crate::{ClusterSet, Home, Launch, PostgresServer, Proxy, RedisServer, SentinelSet, Server, StackKind, until};
 
 /// What the nodes share their hot state in.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub enum Hot {
     Sentinel(SentinelSet),
     /// A cluster.
     Cluster(ClusterSet),
+    /// The address of a cluster that other tests use too: see [`crate::Stack`].
+    Lent(String),
 }
 
 /// How a fleet is to be started.
@@ -28,6 +31,7 @@ pub enum Hot {
 pub struct FleetPlan {
     launch: Launch,
     hot: Option<Hot>,
+    alone: bool,
     each: Vec<(usize, String, String)>,
     clocks: Vec<(usize, i64)>,
 }
@@ -35,7 +39,7 @@ pub struct FleetPlan {
 impl FleetPlan {
     /// Nodes started from `launch`, which must not have a home of its own.
     pub const fn new(launch: Launch) -> Self {
-        Self { launch, hot: None, each: Vec::new(), clocks: Vec::new() }
+        Self { launch, hot: None, alone: false, each: Vec::new(), clocks: Vec::new() }
     }
 
     /// Sets a configuration key of every node, as [`Launch::set`].
@@ -65,10 +69,18 @@ impl FleetPlan {
         self.set("REVOCATION__MODE", "strict")
     }
 
-    /// Shares this in place of one Redis of its own.
+    /// Shares this.
     #[must_use]
     pub fn hot(mut self, hot: Hot) -> Self {
         self.hot = Some(hot);
+        self
+    }
+
+    /// Shares one Redis of its own, behind proxies, also where the tests run on a cluster: for those that harm it or look
+    /// into it.
+    #[must_use]
+    pub const fn alone(mut self) -> Self {
+        self.alone = true;
         self
     }
 
@@ -110,9 +122,15 @@ impl FleetPlan {
     async fn prepare(self) -> Fleet {
         let hot = match self.hot {
             Some(hot) => hot,
-            None => Hot::One(Box::new(RedisServer::start().await)),
+            None if self.alone || StackKind::of_this_run() != StackKind::RedisCluster => {
+                Hot::One(Box::new(RedisServer::start().await))
+            }
+            None => match lent_cluster() {
+                Some(url) => Hot::Lent(url),
+                None => Hot::Cluster(ClusterSet::start(3, 1).await),
+            },
         };
-        let home = TempDir::new().expect("a directory");
+        let home = tempfile::Builder::new().prefix("btzfleet").tempdir().expect("a directory");
         // The installation that nobody runs: its secrets are everybody's.
         let dir = home.path().join("shared");
         let made = self.launch.command(&["init", "--dir", dir.to_str().expect("a path in UTF-8")]).await;
@@ -169,14 +187,14 @@ impl Fleet {
         &self.nodes[node].server
     }
 
-    /// The single Redis.
+    /// The single Redis: see [`FleetPlan::alone`].
     ///
     /// # Panics
     /// When there is another kind.
     pub fn redis(&mut self) -> &mut RedisServer {
         match &mut self.hot {
             Hot::One(redis) => redis,
-            Hot::Sentinel(_) | Hot::Cluster(_) => panic!("not a single Redis"),
+            Hot::Sentinel(_) | Hot::Cluster(_) | Hot::Lent(_) => panic!("not a single Redis"),
         }
     }
 
@@ -211,6 +229,7 @@ impl Fleet {
             }
             Hot::Sentinel(set) => set.url(),
             Hot::Cluster(set) => set.url(),
+            Hot::Lent(url) => url.clone(),
         };
         let text = |path: PathBuf| path.to_str().expect("a path in UTF-8").to_owned();
         let url = format!("postgres://bartizan@127.0.0.1:{}/bartizan", database.port());
@@ -223,6 +242,10 @@ impl Fleet {
             .set("DATABASE__PASSWORD_FILE", &text(self.home.path().join("database-password")))
             .set("DATABASE__POOL", "8")
             .set("STATE__URL", &hot);
+        if matches!(self.hot, Hot::Lent(_)) {
+            let name = self.home.path().file_name().and_then(|name| name.to_str()).expect("a name in UTF-8");
+            launch = launch.set("STATE__PREFIX", &format!("{name}:"));
+        }
         for (_, key, value) in self.each.iter().filter(|(node, ..)| *node == nth) {
             launch = launch.set(key, value);
         }

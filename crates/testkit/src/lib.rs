@@ -22,6 +22,7 @@
 
 mod client;
 mod fleet;
+mod guard;
 mod jwt;
 mod old;
 mod postgres;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::DEADLINE;
+use crate::guard::Guard;
 
 /// The user of the database, its superuser.
 const USER: &str = "bartizan";
@@ -33,7 +34,7 @@ pub struct PostgresServer {
     port: u16,
     extra: Vec<String>,
     postmaster: Option<Child>,
-    guard: Option<Child>,
+    guard: Option<Guard>,
 }
 
 /// The user the server runs as: it refuses to be root.
@@ -262,19 +263,11 @@ impl PostgresServer {
         }
     }
 
-    /// A shell that waits for this process to end, however it ends, and then ends the server and removes its directory.
-    fn guard(&self) -> Child {
-        let script = "cat >/dev/null; exec 2>/dev/null; server=$(head -n 1 \"$1/data/postmaster.pid\") && \
+    /// Ends the server and removes its directory when this process is killed.
+    fn guard(&self) -> Guard {
+        let script = "server=$(head -n 1 \"$1/data/postmaster.pid\") && \
                       kill -9 \"$server\" $(ps -o pid= --ppid \"$server\"); rm -rf \"$1\"";
-        Command::new("sh")
-            .args(["-c", script, "guard"])
-            .arg(self.dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .expect("sh")
+        Guard::start(script, [self.dir.path()])
     }
 }
 
@@ -282,10 +275,6 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.kill();
         let _ = fs::remove_dir_all(self.dir.path());
-        if let Some(mut guard) = self.guard.take() {
-            drop(guard.stdin.take());
-            let _ = guard.wait();
-        }
     }
 }
 

@@ -62,6 +62,15 @@ impl Home {
         share.await.variables()
     }
 
+    /// Runs SQL in the database it stands for where the tests run on servers; what `psql` prints.
+    ///
+    /// # Panics
+    /// When no server has used it yet, or a statement fails.
+    pub fn sql(&self, sql: &str) -> String {
+        let share = self.0.shared.get().expect("a database on a server");
+        share.sql_inside(sql).unwrap_or_else(|said| panic!("{sql}: {said}"))
+    }
+
     /// The outer directory: the working directory of the program, empty but for `dir`.
     pub fn outer(&self) -> &Path {
         self.0.dir.path()

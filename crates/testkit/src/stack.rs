@@ -5,12 +5,10 @@
 //! [`Home`](crate::Home) then has a database and a prefix of keys of its own there. A test that is run without it, by
 //! hand, starts servers for itself.
 
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
-
 use tempfile::TempDir;
 
 use crate::fleet::secret;
+use crate::guard::Guard;
 use crate::postgres::psql;
 use crate::{ClusterSet, Hot, PostgresServer, RedisServer};
 
@@ -63,10 +61,11 @@ impl StackKind {
 
 /// Running servers. They end with this, and with the process, however it ends.
 pub struct Stack {
+    /// The first to go.
+    _guard: Guard,
     kind: StackKind,
     postgres: PostgresServer,
     hot: Hot,
-    guard: Child,
 }
 
 impl std::fmt::Debug for Stack {
@@ -98,8 +97,7 @@ impl Stack {
         let tests = std::thread::available_parallelism().map_or(1, usize::from);
         let connections = format!("max_connections={}", (50 + 48 * tests).min(1000));
         let postgres = PostgresServer::start_with(&[&connections, "max_wal_size=2GB", "checkpoint_timeout=30min"]);
-        let guard = guard(&hot);
-        Some(Self { kind, postgres, hot, guard })
+        Some(Self { _guard: guard(&hot), kind, postgres, hot })
     }
 
     /// The variables that tell tests to use these servers.
@@ -118,40 +116,26 @@ impl Stack {
             Hot::One(redis) => redis.url(),
             Hot::Sentinel(set) => set.url(),
             Hot::Cluster(set) => set.url(),
+            Hot::Lent(url) => url.clone(),
         };
         Lent { port: self.postgres.port(), password: self.postgres.password().to_owned(), state }
     }
 }
 
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // All is well: the ids it knows may soon be those of others.
-        let _ = self.guard.stdin.take().map(|mut stdin| stdin.write_all(b"done\n"));
-        let _ = self.guard.wait();
-    }
-}
-
-/// A shell that ends the Redis servers when this process ends without having said that it does. PostgreSQL has its own.
-fn guard(hot: &Hot) -> Child {
+/// Ends the Redis servers when this process is killed. PostgreSQL has its own.
+fn guard(hot: &Hot) -> Guard {
     let servers: Vec<&RedisServer> = match hot {
         Hot::One(redis) => vec![redis],
         Hot::Sentinel(set) => set.servers.iter().chain(&set.sentinels).collect(),
         Hot::Cluster(set) => set.nodes.iter().collect(),
+        Hot::Lent(_) => Vec::new(),
     };
     let ids = servers.iter().filter_map(|server| server.id()).map(|id| id.to_string());
     let dirs = servers.iter().map(|server| server.dir().display().to_string());
-    let script =
-        "ids=$1; shift; read -r word; [ \"$word\" = done ] && exit; exec 2>/dev/null; kill -9 $ids; rm -rf \"$@\"";
-    use std::os::unix::process::CommandExt as _;
-    Command::new("sh")
-        .args(["-c", script, "guard", &ids.collect::<Vec<_>>().join(" ")])
-        .args(dirs)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .expect("sh")
+    Guard::start(
+        "ids=$1; shift; kill -9 $ids; rm -rf \"$@\"",
+        [ids.collect::<Vec<_>>().join(" ")].into_iter().chain(dirs),
+    )
 }
 
 /// Where servers are.
@@ -167,6 +151,11 @@ impl Lent {
         let port = std::env::var(POSTGRES_PORT).ok()?.parse().ok()?;
         Some(Self { port, password: std::env::var(POSTGRES_PASSWORD).ok()?, state: std::env::var(STATE_URL).ok()? })
     }
+}
+
+/// The cluster that the tests of this run share, if they do.
+pub(crate) fn lent_cluster() -> Option<String> {
+    Some(Lent::of_this_run()?.state).filter(|_| StackKind::of_this_run() == StackKind::RedisCluster)
 }
 
 /// What one home has of them: a database and a prefix of keys. The database goes with it.
@@ -204,8 +193,14 @@ impl Share {
         self.dir.path().file_name().and_then(|name| name.to_str()).expect("a name in UTF-8")
     }
 
+    /// Runs SQL as the superuser, outside of the database that this is.
     fn sql(&self, sql: &str) -> Result<String, String> {
         psql(self.servers.port, &self.servers.password, "bartizan", sql)
+    }
+
+    /// Runs SQL in the database.
+    pub(crate) fn sql_inside(&self, sql: &str) -> Result<String, String> {
+        psql(self.servers.port, &self.servers.password, self.name(), sql)
     }
 
     /// The settings of a node that uses it.

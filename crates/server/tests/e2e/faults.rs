@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use bartizan_testkit::{Finished, Launch, passphrase};
+use bartizan_testkit::{Finished, Launch, StackKind, passphrase};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -167,11 +167,23 @@ fn sql(file: &Path, statement: &str) {
 #[tokio::test]
 async fn a_database_of_a_newer_version_is_left_alone() {
     let launch = stopped().await;
-    let file = database(&launch);
-    sql(&file, "UPDATE schema_version SET version = 9999 WHERE version = (SELECT max(version) FROM schema_version)");
-    let before = std::fs::read(&file).unwrap();
-    drop(serve(&launch).await.refused(&["newer"]));
-    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let newer = "UPDATE schema_version SET version = 9999 WHERE version = (SELECT max(version) FROM schema_version)";
+    if StackKind::of_this_run() == StackKind::Embedded {
+        let file = database(&launch);
+        sql(&file, newer);
+        let before = std::fs::read(&file).unwrap();
+        drop(serve(&launch).await.refused(&["newer"]));
+        assert_eq!(std::fs::read(&file).unwrap(), before);
+    } else {
+        launch.home_dir().sql(newer);
+        // Each row of the schema's own tables is as it was, and no event was written.
+        let held = "SELECT (SELECT max(xmin::text::bigint) FROM schema_version), (SELECT count(*) FROM audit), \
+                    (SELECT max(xmin::text::bigint) FROM pg_class), (SELECT max(xmin::text::bigint) FROM pg_attribute)";
+        let written = || launch.home_dir().sql(held);
+        let before = written();
+        drop(serve(&launch).await.refused(&["newer"]));
+        assert_eq!(written(), before);
+    }
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn finding_01_killing_the_node_that_answered_undoes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_a_strict_answer_waits_out_the_bound_and_nobody_accepts_after_it() {
-    let mut fleet = fleet().strict().start(2).await;
+    let mut fleet = fleet().strict().alone().start(2).await;
     for hung in [true, false] {
         let session = login(&fleet, 0).await;
         drop(on(&fleet, 1, &session).get("/v1/whoami").await.expect(200));
@@ -109,7 +109,7 @@ async fn without_redis_a_strict_answer_waits_out_the_bound_and_nobody_accepts_af
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strict_node_believes_no_number_of_a_redis_that_lost_it() {
-    let mut fleet = fleet().strict().start(2).await;
+    let mut fleet = fleet().strict().alone().start(2).await;
     for round in 0..5 {
         let session = login(&fleet, 0).await;
         drop(on(&fleet, 1, &session).get("/v1/whoami").await.expect(200));
@@ -127,7 +127,7 @@ async fn a_strict_node_believes_no_number_of_a_redis_that_lost_it() {
 /// number is believed that does not come from where the other one raised it.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_strict_mode_a_logout_is_one_at_once_even_while_nodes_disagree_about_redis() {
-    let mut fleet = fleet().strict().start(2).await;
+    let mut fleet = fleet().strict().alone().start(2).await;
     let other = RedisServer::start().await;
     let before = fleet.redis().port().to_string();
     fleet.redis().cli(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;

@@ -351,6 +351,7 @@ fn chosen(name: &str, otherwise: u64) -> u64 {
 
 async fn begin(strict: bool) -> Fleet {
     let plan = fleet()
+        .alone()
         .set("STATE__TIMEOUT", "150ms")
         .set("TOKENS__ACCESS", "15m")
         .set("LIMITS__TIERS__PRO__BURST", "30")

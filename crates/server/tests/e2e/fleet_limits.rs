@@ -72,7 +72,7 @@ async fn leases_admit_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_back_comes_back_once_for_all_nodes() {
     // One in 50 ms.
-    let mut fleet = slow(20, 1_200).set("STATE__LEASES", "false").start(2).await;
+    let mut fleet = slow(20, 1_200).set("STATE__LEASES", "false").alone().start(2).await;
     let (_, clients) = everywhere(&fleet, "globex").await;
     let before = clock(&mut fleet).await;
     let until_when = Instant::now() + Duration::from_secs(2);
@@ -95,7 +95,7 @@ async fn clock(fleet: &mut Fleet) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_asking_after_a_refusal_costs_the_store_nothing() {
-    let fleet = tight(3).start(2).await;
+    let fleet = tight(3).alone().start(2).await;
     let (_, clients) = everywhere(&fleet, "globex").await;
     for client in clients.iter().chain(&clients) {
         drop(client.get("/v1/whoami").await);
@@ -117,7 +117,7 @@ async fn who_keeps_asking_after_a_refusal_costs_the_store_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admitted_request_is_one_round_trip() {
     for strict in [false, true] {
-        let plan = fleet().set("STATE__LEASES", "false");
+        let plan = fleet().alone().set("STATE__LEASES", "false");
         let fleet = if strict { plan.strict() } else { plan }.start(1).await;
         let (_, clients) = everywhere(&fleet, "globex").await;
         drop(clients[0].get("/v1/whoami").await.expect(200));

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 const TIMEOUT: Duration = Duration::from_millis(150);
 
 fn fleet() -> FleetPlan {
-    crate::fleet().set("STATE__TIMEOUT", "150ms").set("STATE__LEASES", "false")
+    crate::fleet().alone().set("STATE__TIMEOUT", "150ms").set("STATE__LEASES", "false")
 }
 
 /// Requests one after another until told to stop; each is a status and how long it took.
@@ -125,7 +125,7 @@ async fn times(clients: &[Client], count: usize) -> Vec<Duration> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finding_04_with_the_default_time_out_a_hung_redis_costs_it_once() {
-    let mut fleet = crate::impatient_fleet().set("STATE__LEASES", "false").start(2).await;
+    let mut fleet = crate::impatient_fleet().alone().set("STATE__LEASES", "false").start(2).await;
     // Two at a time for each node.
     let mut clients = clients(&fleet).await;
     clients.extend(clients.clone());

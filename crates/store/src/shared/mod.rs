@@ -3,7 +3,7 @@
 //! The store keeps of each limit one moment, and decides in one script; the quota travels with each call. So there is one
 //! counter however many nodes ask, and nothing to agree on between them.
 //!
-//! **What holds**, for any number of nodes (`tests/it/shared.rs` names each):
+//! **What holds**, for any number of nodes (`tests/it/shared.rs` and `shared_outage.rs` name each):
 //! 1. Over-admission is zero: in every interval of length L the admitted cost is at most `burst + L × rate`. The only clock
 //!    is the store's; a node's clock decides nothing.
 //! 2. A request is one round trip: bans, all limits of all groups, and the revocation sequence; those that come together

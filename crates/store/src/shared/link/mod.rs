@@ -8,8 +8,6 @@
 //!    touching the network, until a new one is proved. So an outage costs a request at most one time-out.
 //! 2. A call that was sent and not answered is never sent again: it may have been applied. What is repeated, within the
 //!    same time-out, is only what the server said it did not do: an unknown script, a redirection, a cluster that is down.
-//! 3. Each new wire, and each change of who holds which keys, changes [`Link::incarnation`]: what was read before it
-//!    may be older than what is true, because replication between servers is asynchronous.
 //!
 //! What a deployment can break:
 //!
@@ -150,7 +148,6 @@ struct Core {
     routes: ArcSwap<Routes>,
     /// Changes after `routes` did.
     changed: watch::Sender<u64>,
-    incarnation: AtomicU64,
     counts: Counts,
     /// Something happened that the keeping task should look at.
     nudge: Notify,
@@ -168,8 +165,7 @@ impl Core {
         self.connector.as_ref().map_err(Clone::clone)
     }
 
-    /// Makes `routes` those of the next call. The incarnation moves first, so that whoever gets an answer over a new
-    /// route and looks at the incarnation afterwards sees it moved.
+    /// Makes `routes` those of the next call.
     fn publish(&self, routes: Routes) {
         let before = self.routes.load_full();
         let new = routes.new_since(&before);
@@ -177,9 +173,6 @@ impl Core {
             self.counts.reconnects.fetch_add(new, Ordering::Relaxed);
         } else if routes.missing().is_none() {
             self.settled.store(true, Ordering::Relaxed);
-        }
-        if new > 0 || routes.owners_differ(&before) {
-            self.incarnation.fetch_add(1, Ordering::SeqCst);
         }
         let missing = routes.missing().cloned();
         self.routes.store(Arc::new(routes));
@@ -257,7 +250,6 @@ impl Link {
             connector,
             routes: ArcSwap::from_pointee(Routes::none(why.clone())),
             changed: watch::Sender::new(0),
-            incarnation: AtomicU64::new(0),
             counts: Counts::default(),
             nudge: Notify::new(),
             wanted: Mutex::default(),
@@ -317,12 +309,6 @@ impl Link {
     /// Whether calls can be expected to succeed. No round trip.
     pub fn state(&self) -> LinkState {
         self.0.core.state.borrow().clone()
-    }
-
-    /// Changes whenever a primary was connected to or keys changed hands. To be looked at *after* an answer: if it
-    /// is what it was when the truth was last read elsewhere, the answer came from the same server without a break.
-    pub fn incarnation(&self) -> u64 {
-        self.0.core.incarnation.load(Ordering::SeqCst)
     }
 
     /// What was counted so far.

@@ -95,17 +95,6 @@ impl Routes {
         let known = |wire: &&Arc<Wire>| before.wires.iter().any(|old| Arc::ptr_eq(old, wire));
         self.wires.iter().filter(|wire| !known(wire)).map(|_| 1).sum()
     }
-
-    /// Whether some key belongs to another server than `before`.
-    pub(super) fn owners_differ(&self, before: &Self) -> bool {
-        match (&self.owners, &before.owners) {
-            (Some(now), Some(then)) => {
-                let slots = 0..u16::try_from(SLOTS).unwrap_or(u16::MAX);
-                now != then && slots.into_iter().any(|slot| now.of(slot) != then.of(slot))
-            }
-            _ => false,
-        }
-    }
 }
 
 /// The slot of a key: CRC-16/XMODEM of the key, or of what stands between its first `{` and the next `}` if that is not
