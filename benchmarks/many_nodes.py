@@ -1,9 +1,10 @@
 """One node of many: embedded, replicated with leases, and strict, against a bare axum server and a FastAPI stack, in one run.
 
-    many_nodes.py BARTIZAN BARE_AXUM [--seconds 10] [--rounds 5] [--refreshes 100] [--only NAME,NAME]
+    many_nodes.py BARTIZAN BARE_AXUM [--seconds 10] [--rounds 5] [--refreshes 100] [--connections 32]
+        [--only NAME,NAME]
 
 Starts PostgreSQL and Redis of its own on free ports, with a Redis to itself for the peer, and three Bartizan nodes, each
-with a database and a prefix of its own. `wrk` drives one after the other with one thread and 32 connections; the median of
+with a database and a prefix of its own. `wrk` drives one after the other with one thread; the median of
 the rounds is printed as a Markdown table with the ratios that are promised. The peer's packages are installed into
 `target/peers` the first time (or PEER_PYTHON names a Python that has them). A short run to see that it works:
 `--seconds 1 --rounds 1 --refreshes 5`.
@@ -208,6 +209,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--refreshes", type=int, default=whole_process.REFRESHES)
+    parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--only", default="", help="names of servers, with commas between")
     args = parser.parse_args()
     whole_process.REFRESHES = args.refreshes
@@ -223,8 +225,8 @@ def main():
             "embedded": lambda: (*bartizan(world, args.bartizan, "embedded", {}), None),
             "replicated": lambda: (*bartizan(world, args.bartizan, "replicated", shared("replicated", "r:")), state),
             "strict": lambda: (*bartizan(world, args.bartizan, "strict", shared("strict", "s:")), state),
-            # Its answer does not depend on the token.
-            "bare axum": lambda: (bare_axum(world, args.bare_axum), ["-"], None),
+            # It reads the same requests as the others: the tokens of the first of them.
+            "bare axum": lambda: (bare_axum(world, args.bare_axum), [], None),
             "fastapi": lambda: (*fastapi(world, peers, whole_process.USERS * args.refreshes), peers),
         }
         only = [name for name in args.only.split(",") if name] or list(makers)
@@ -234,15 +236,18 @@ def main():
             file = world.home / f"{name}.tokens"
             file.write_text("\n".join(tokens) + "\n")
             servers[name] = (base, str(file), redis)
+        lent = next((tokens for name, (_, tokens, _) in servers.items() if name != "bare axum"), None)
+        if lent and "bare axum" in servers:
+            Path(servers["bare axum"][1]).write_text(Path(lent).read_text())
         for name, (base, tokens, _) in servers.items():
-            load(base, tokens, min(2, args.seconds))  # warm
-        rounds = [{name: drive(*server, args.seconds) for name, server in servers.items()} for _ in range(args.rounds)]
+            load(base, tokens, min(2, args.seconds), args.connections)  # warm
+        rounds = [{name: drive(*server, args) for name, server in servers.items()} for _ in range(args.rounds)]
         report(rounds, args)
 
 
-def drive(base, tokens, redis, seconds):
+def drive(base, tokens, redis, args):
     before = redis.cpu() if redis else 0
-    figures = load(base, tokens, seconds)
+    figures = load(base, tokens, args.seconds, args.connections)
     figures["store"] = (redis.cpu() - before) / figures["requests"] * 1e6 if redis else 0
     return figures
 
@@ -252,7 +257,7 @@ def report(rounds, args):
         return statistics.median(each[name][figure] for each in rounds)
 
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    print(f"\n{os.cpu_count()} cores of {cpu}, {platform.system()} {platform.release()}; servers, stores and `wrk -t1 -c32` "
+    print(f"\n{os.cpu_count()} cores of {cpu}, {platform.system()} {platform.release()}; servers, stores and `wrk -t1 -c{args.connections}` "
           f"on this machine, {args.seconds} s, median of {args.rounds} rounds in turn, "
           f"{whole_process.USERS * args.refreshes} tokens, `GET /v1/whoami`\n")  # fmt: skip
     print("| server | requests/s | p50 ms | p99 ms | CPU of Redis, µs a request |\n|---|---:|---:|---:|---:|")

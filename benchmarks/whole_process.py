@@ -47,8 +47,8 @@ def mint(hello):
     return tokens
 
 
-def load(base, tokens, seconds):
-    command = ["wrk", "-t1", "-c32", f"-d{seconds}s", "-s", str(HERE / "tokens.lua"), base]
+def load(base, tokens, seconds, connections=32):
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "tokens.lua"), base]
     said = subprocess.run(command, env={**os.environ, "TOKENS": tokens}, check=True, capture_output=True, text=True)
     figures = json.loads(said.stdout.strip().splitlines()[-1])
     if figures["failed"]:

@@ -1,11 +1,14 @@
 //! The engine: opens what is needed in the right order, wires it, and closes it again.
 
+use std::future::ready;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use axum::middleware::map_response;
+use axum::response::Response;
 use bartizan_core::audit::EventKind;
 use bartizan_core::browser::{CorsPolicy, Credentials, Origin, SecurityHeaders, Transport};
 use bartizan_core::error::Code;
@@ -209,8 +212,13 @@ impl Engine {
 
     /// `/healthz`, `/readyz` and `/metrics`: for the operators' listener, never for the public one.
     pub fn ops_router(&self) -> axum::Router {
-        Ops { ground: self.ground.clone(), authenticator: self.authenticator.clone(), hashing: self.hashing.clone() }
-            .router()
+        let ops = Ops {
+            ground: self.ground.clone(),
+            authenticator: self.authenticator.clone(),
+            hashing: self.hashing.clone(),
+        };
+        let front = self.door.front.clone();
+        ops.router().layer(map_response(move |response: Response| ready(front.marked(response))))
     }
 
     /// The answer to bytes that are no request ([`Code::Malformed`]) or have too large a head ([`Code::HeadTooLarge`]): for

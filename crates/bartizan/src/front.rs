@@ -100,6 +100,11 @@ impl Front {
         self.finish(answer::problem(code.into(), id), id, None)
     }
 
+    /// An answer that was made without the front, with what every answer carries.
+    pub(crate) fn marked(&self, response: Response) -> Response {
+        self.finish(response, self.0.ids.next(&self.0.clock), None)
+    }
+
     /// Security headers by kind of answer, and the request id.
     fn finish<B>(&self, mut response: http::Response<B>, id: RequestId, cache: Option<Cache>) -> http::Response<B> {
         let class = match response.status() {

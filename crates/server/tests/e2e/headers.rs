@@ -51,6 +51,14 @@ async fn every_kind_of_answer_carries_them() {
         (400, client.send(Method::POST, "/v1/login", json, "{").await),
         (422, client.send(Method::POST, "/v1/login", json, "{}").await),
     ];
+    let ops = server.ops();
+    let cases = cases.into_iter().chain([
+        (200, ops.get("/healthz").await),
+        (200, ops.get("/readyz").await),
+        (200, ops.get("/metrics").await),
+        (404, ops.get("/nothing").await),
+        (405, ops.delete("/healthz").await),
+    ]);
     for (status, answer) in cases {
         assert_eq!(answer.status, status, "{answer:?}");
         complete(&status.to_string(), &answer);

@@ -16,7 +16,7 @@ use super::{Inner, Unavailable};
 const UNDER_WAY: usize = 2;
 /// Where round trips are long there may be more: one for each of these that has passed since the last began, and one for
 /// each full batch.
-const LONG: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_millis(2);
 /// But no more than these.
 const MOST_UNDER_WAY: usize = 64;
 /// Requests of one call: some hundred microseconds of the store, which does nothing else meanwhile.
