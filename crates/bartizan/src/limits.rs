@@ -3,14 +3,14 @@
 //! Parameters travel with each question, the state keeps only moments; so a change of tier or of the configuration acts
 //! on the next request and resets nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bartizan_core::error::{Code, Refusal};
-use bartizan_core::limit::{self, InvalidQuota, Key, Quota, Verdict, fields};
+use bartizan_core::limit::{self, InvalidQuota, Key, Quota, Tat, Verdict, fields};
 use bartizan_core::net::Prefix;
 use bartizan_core::principal::{Principal, Tier};
 use bartizan_core::time::Millis;
@@ -30,25 +30,36 @@ pub(crate) struct Limits {
     carried: Arc<Carried>,
 }
 
-/// Counters that this node has carried over to a new tier; the youngest of them, so that memory is bounded.
+/// Into which tier this node last carried a user's or tenant's use; the youngest of them, so that memory is bounded.
 #[derive(Debug, Default)]
-struct Carried(Mutex<VecDeque<Key>>);
+struct Carried(Mutex<(HashMap<u128, Tier>, VecDeque<u128>)>);
 
 impl Carried {
     const MOST: usize = 4096;
 
-    /// Whether `key` is asked about for the first time.
-    fn first(&self, key: Key) -> bool {
+    /// Whether the use of `id` is still to be carried into `tier`. Asked once, it is no more until the tier has been
+    /// another one.
+    fn due(&self, id: u128, tier: Tier) -> bool {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&key) {
-            return false;
+        let (tiers, order) = &mut *known;
+        match tiers.insert(id, tier) {
+            Some(before) => before != tier,
+            None => {
+                order.push_back(id);
+                if order.len() > Self::MOST
+                    && let Some(oldest) = order.pop_front()
+                {
+                    tiers.remove(&oldest);
+                }
+                true
+            }
         }
-        if known.len() >= Self::MOST {
-            known.pop_front();
-        }
-        known.push_back(key);
-        true
     }
+}
+
+/// How much of `quota` is used by a counter that stands at `tat`.
+fn used(tat: Option<Tat>, quota: &Quota, now: Millis) -> u32 {
+    quota.burst().saturating_sub(limit::take(tat, quota, 0, now).1.remaining)
 }
 
 /// The configured limits, checked once.
@@ -209,22 +220,23 @@ impl Limits {
     }
 
     /// After a change of tier, charges the new tier's counters with what was used under the old one: in units, not in
-    /// time, so that a raise gives room at once and a lowering forgives nothing.
+    /// time, so that a raise gives room at once and a lowering forgives nothing. What the new tier's counter has already is
+    /// not charged again.
     fn carry_over(&self, who: &Principal, policies: &Policies, now: Millis) {
         let state = &self.ground.state;
         let Some(new) = policies.tier(who.tier) else { return };
         for (id, name, to) in [(who.user.as_u128(), USER, new.user), (who.tenant.as_u128(), TENANT, new.tenant)] {
-            let key = tier_key(id, who.tier);
-            if state.tat_of(key).is_some() {
+            if !self.carried.due(id, who.tier) {
                 continue;
             }
-            let used = policies.tiers.iter().filter(|old| old.tier != who.tier).map(|old| {
+            let key = tier_key(id, who.tier);
+            let before = policies.tiers.iter().filter(|old| old.tier != who.tier).map(|old| {
                 let from = if name == USER { old.user } else { old.tenant };
-                let seen = limit::take(state.tat_of(tier_key(id, old.tier)), &from, 0, now).1;
-                from.burst().saturating_sub(seen.remaining)
+                used(state.tat_of(tier_key(id, old.tier)), &from, now)
             });
-            if let Some(used) = used.max().filter(|used| *used > 0) {
-                state.take(&mut [Ask::new(key, name, to)], used.min(to.burst()), now);
+            let missing = before.max().unwrap_or(0).min(to.burst()).saturating_sub(used(state.tat_of(key), &to, now));
+            if missing > 0 {
+                state.take(&mut [Ask::new(key, name, to)], missing, now);
             }
         }
     }
@@ -279,18 +291,18 @@ impl Limits {
         let Some(new) = policies.tier(who.tier) else { return };
         for (id, name, to) in [(who.user.as_u128(), USER, new.user), (who.tenant.as_u128(), TENANT, new.tenant)] {
             let key = tier_key(id, who.tier);
-            if !self.carried.first(key) || shared.peek(key).await.is_some() {
+            if !self.carried.due(id, who.tier) {
                 continue;
             }
-            let mut used = 0;
+            let mut before = 0;
             for old in policies.tiers.iter().filter(|old| old.tier != who.tier) {
                 let from = if name == USER { old.user } else { old.tenant };
-                let seen = limit::take(shared.peek(tier_key(id, old.tier)).await, &from, 0, now).1;
-                used = used.max(from.burst().saturating_sub(seen.remaining));
+                before = before.max(used(shared.peek(tier_key(id, old.tier)).await, &from, now));
             }
-            if used > 0 {
+            let missing = before.min(to.burst()).saturating_sub(used(shared.peek(key).await, &to, now));
+            if missing > 0 {
                 // Charged or not, the request itself is decided next.
-                let _ = shared.take(&mut [Ask::new(key, name, to)], used.min(to.burst()), now, Instant::now()).await;
+                let _ = shared.take(&mut [Ask::new(key, name, to)], missing, now, Instant::now()).await;
             }
         }
     }

@@ -185,6 +185,31 @@ async fn a_new_tier_acts_on_the_next_request_of_an_old_token_up_and_down_and_aft
 }
 
 #[tokio::test]
+async fn use_under_a_tier_counts_in_the_next_even_where_a_counter_of_before_is_left() {
+    use bartizan::settings::{Rate, TierLimits};
+    let house = House::with(|settings| {
+        for (tier, burst) in [(Tier::Free, 10), (Tier::Pro, 1000), (Tier::Enterprise, 5000)] {
+            let user = Rate { count: 1, period: Duration::from_secs(3600), burst };
+            settings.limits.tiers.insert(tier, TierLimits { user, tenant: crate::house::OPEN });
+        }
+    })
+    .await;
+    let owner = house.tenant("acme").await;
+    for (free, enterprise) in [(3, 4), (1, 20)] {
+        for _ in 0..free {
+            drop(owner.caller.get("/v1/whoami").await.expect(200));
+        }
+        drop(house.operator().set_tier("acme", Tier::Enterprise).await.unwrap());
+        for _ in 0..enterprise {
+            drop(owner.caller.get("/v1/whoami").await.expect(200));
+        }
+        drop(house.operator().set_tier("acme", Tier::Free).await.unwrap());
+    }
+    // Three, four beside them, one, and twenty more than the whole burst.
+    drop(owner.caller.get("/v1/whoami").await.expect(429));
+}
+
+#[tokio::test]
 async fn a_suspended_tenant_comes_back_without_any_of_its_old_credentials() {
     let house = House::new().await;
     let owner = house.tenant("acme").await;

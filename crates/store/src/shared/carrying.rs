@@ -76,7 +76,7 @@ pub enum CarryError {
 }
 
 /// Takes `load` along into the store behind `link`, under the names that nodes with `keys` and `prefix` use, and looks
-/// whether all of it is there. Every entry is sent once and read once, [`BATCH`] at a time.
+/// whether all of it is there. Every entry is sent once and read once, `BATCH` at a time.
 ///
 /// # Errors
 /// [`CarryError`]. What is there stays; doing it again goes over all of it again and changes only what is missing.
