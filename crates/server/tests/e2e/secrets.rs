@@ -112,11 +112,11 @@ async fn placeholders_and_broken_ones_stop_the_start_with_the_way_to_mend_it() {
 
 #[tokio::test]
 async fn the_root_key_of_another_installation_is_told_apart() {
-    let (one, two) = (server().await, server().await);
+    let (mut one, two) = (server().await, server().await);
     let (mine, foreign) = (one.home().dir().join("secrets"), two.home().dir().join("secrets"));
     let launch = launch().home(one.home());
     let dir = one.home().dir();
-    drop(one);
+    one.kill9().await;
     for file in files(&foreign) {
         std::fs::copy(&file, mine.join(file.file_name().unwrap())).unwrap();
     }
