@@ -224,12 +224,16 @@ impl Stack {
 
 /// The outcome of `future`, unless it takes longer than `limit`. Most never wait, and cost no timer.
 async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let at_once = poll_fn(|context| Poll::Ready(future.as_mut().poll(context)));
-    if let Poll::Ready(output) = at_once.await {
-        return Some(output);
-    }
-    Box::pin(tokio::time::timeout(limit, future)).await.ok()
+    let (mut future, mut end) = (pin!(future), None);
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        // Outside the task's budget: what uses it up each time would otherwise never be told that its time is over.
+        let end = end.get_or_insert_with(|| Box::pin(tokio::task::unconstrained(tokio::time::sleep(limit))));
+        end.as_mut().poll(context).map(|()| None)
+    })
+    .await
 }
 
 impl<I> Layer<I> for Stack {

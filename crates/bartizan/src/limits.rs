@@ -221,7 +221,7 @@ impl Limits {
 
     /// After a change of tier, charges the new tier's counters with what was used under the old one: in units, not in
     /// time, so that a raise gives room at once and a lowering forgives nothing. What the new tier's counter has already is
-    /// not charged again.
+    /// not charged again. Each node does it once a change.
     fn carry_over(&self, who: &Principal, policies: &Policies, now: Millis) {
         let state = &self.ground.state;
         let Some(new) = policies.tier(who.tier) else { return };

@@ -298,14 +298,31 @@ async fn turn_away(mut stream: TcpStream, unread: &Unread) -> io::Result<()> {
     stream.shutdown().await
 }
 
+/// How many times as large as allowed a head may be in HTTP/2 and still be read, to be refused like everything else.
+const HTTP2_HEAD: usize = 4;
+
+/// The size of a head as RFC 9113 section 6.5.2 counts it: each field with 32 bytes more than its name and value.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let size = |name: &str, value: usize| name.len() + value + 32;
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| size(name.as_str(), value.len()));
+    fields.sum::<usize>() + size(":path", path)
+}
+
 async fn converse<S>(stream: S, version: Version, peer: SocketAddr, shared: &Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (bounds, mut stop) = (&shared.bounds, shared.stop.clone());
-    let app = shared.app.clone();
+    let (app, unread, max_header) = (shared.app.clone(), shared.unread.clone(), bounds.max_header);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let answering = (app.0)(request.map(Body::new), peer);
+        // HTTP/1 was measured as it was read.
+        let answering = if version == Version::Http2 && head_size(&request) > max_header {
+            let refused = unread.answer(Code::HeadTooLarge).map(Body::from);
+            Box::pin(std::future::ready(refused)) as Answering
+        } else {
+            (app.0)(request.map(Body::new), peer)
+        };
         async move { Ok::<_, Infallible>(answering.await) }
     });
     let outcome = match version {
@@ -328,7 +345,8 @@ where
             let io = TokioIo::new(stream);
             let mut http = http2::Builder::new(TokioExecutor::new());
             http.timer(TokioTimer::new()).max_concurrent_streams(128);
-            http.max_header_list_size(u32::try_from(bounds.max_header).unwrap_or(u32::MAX));
+            // Beyond this the implementation answers by itself, bare; up to it we do.
+            http.max_header_list_size(u32::try_from(bounds.max_header.saturating_mul(HTTP2_HEAD)).unwrap_or(u32::MAX));
             // A peer that does not answer a ping is gone, or pretends to be.
             http.keep_alive_interval(bounds.header_timeout).keep_alive_timeout(bounds.header_timeout);
             let mut connection = std::pin::pin!(http.serve_connection(io, service));

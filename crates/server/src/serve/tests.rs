@@ -145,6 +145,24 @@ async fn http_2_with_prior_knowledge_is_answered_and_told_who_asks() {
 }
 
 #[tokio::test]
+async fn a_head_too_large_for_http_2_is_refused_by_the_application_too() {
+    let door = open(hello(), None, bounds(), PATIENCE).await;
+    let stream = TcpStream::connect(door.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (bytes, status, body) in [(7_000, 200, "hello"), (9_000, 431, "request.head_too_large"), (7_000, 200, "hello")]
+    {
+        let request = http::Request::get("http://a/").header("x", "y".repeat(bytes));
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), status, "{bytes}");
+        let read = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        assert_eq!(read, body);
+    }
+}
+
+#[tokio::test]
 async fn one_address_gets_no_more_than_its_share_and_gets_it_back() {
     let door = open(hello(), None, Bounds { per_address: 2, ..bounds() }, PATIENCE).await;
     let mut first = TcpStream::connect(door.address).await.unwrap();

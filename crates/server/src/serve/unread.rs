@@ -30,9 +30,14 @@ impl Unread {
         Self(Arc::new(answer))
     }
 
+    /// The answer as such.
+    pub fn answer(&self, code: Code) -> Response<Vec<u8>> {
+        (self.0)(code)
+    }
+
     /// The answer as the last message of an HTTP/1.1 connection (RFC 9112).
     pub fn last_message(&self, code: Code, date: Option<&[u8]>) -> Bytes {
-        let (parts, body) = (self.0)(code).into_parts();
+        let (parts, body) = self.answer(code).into_parts();
         let reason = parts.status.canonical_reason().unwrap_or_default();
         let mut message = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
         let mut field = |name: &[u8], value: &[u8]| message.extend([name, b": ", value, b"\r\n"].concat());

@@ -43,6 +43,21 @@ async fn run(home: &Home, arguments: &[&str]) -> Finished {
     launch().home(home).command(arguments).await
 }
 
+/// Runs the command until its progress begins a line with `at`, and kills it there.
+async fn killed(home: &Home, arguments: &[String], at: &str) {
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bartizan"))
+        .args(arguments)
+        .current_dir(home.outer())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while lines.next_line().await.unwrap().is_some_and(|line| !line.starts_with(at)) {}
+    child.kill().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_whole_installation_moves_to_a_database_server_and_nobody_notices() {
     let start = launch();
@@ -134,21 +149,7 @@ async fn a_move_killed_in_the_middle_goes_on_and_nothing_is_lost_or_doubled() {
     let database = PostgresServer::start();
     let (to, password) = (address(&database), password_file(&home, &database));
     let arguments = arguments(&home, &to, &password);
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bartizan"))
-        .args(&arguments)
-        .current_dir(home.outer())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if line.starts_with("copying audit: ") {
-            break;
-        }
-    }
-    child.kill().await.unwrap();
+    killed(&home, &arguments, "copying audit: ").await;
     let there = || database.sql("bartizan", "SELECT count(*) FROM audit").parse::<u64>().unwrap();
     let unfinished = || database.sql("bartizan", "SELECT finished_at IS NULL FROM transfer");
     assert_eq!(unfinished(), "t");
@@ -362,21 +363,7 @@ async fn a_move_of_counters_that_failed_or_was_killed_goes_on() {
     assert_eq!(database.sql("bartizan", "SELECT finished_at IS NOT NULL FROM transfer"), "t");
     assert_eq!(redis.cli(&["CONFIG", "SET", "maxmemory", "0"]).await, "OK");
 
-    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_bartizan"))
-        .args(&arguments)
-        .current_dir(home.outer())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    while let Some(line) = lines.next_line().await.unwrap() {
-        if line.starts_with("copying limits: ") {
-            break;
-        }
-    }
-    child.kill().await.unwrap();
+    killed(&home, &arguments, "copying limits: ").await;
     let there = held(&redis).await;
     let done = run(&home, &migrate).await.success().json();
     assert_eq!((&done["outcome"], &done["limits"]["counters"]), (&json!("moved before"), &json!(clients)));

@@ -12,6 +12,7 @@ use bartizan_testkit::{ClusterSet, RedisServer};
 use tempfile::TempDir;
 
 use crate::shared::{PATIENT, node_with, options};
+use crate::world::unless_cut_short;
 
 /// Seven in a minute does not divide into milliseconds: fractions must come along.
 fn quota() -> Quota {
@@ -143,29 +144,17 @@ async fn a_way_cut_short_again_and_again_ends_as_one_that_was_not() {
     let node = node(&broken.url()).await;
     let mut steps = 1;
     loop {
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let keys = keys();
         let load = Load { snapshot: Some(&kept), failures: &[] };
-        let carrying = carry(node.link(), &keys, "bz:", &load, move |_| {
-            let _ = tell.send(());
-        });
-        let enough = async {
-            for _ in 0..steps {
-                if told.recv().await.is_none() {
-                    std::future::pending::<()>().await;
-                }
-            }
+        let link = node.link();
+        let done = unless_cut_short(steps, |tell| carry(link, &keys, "bz:", &load, move |_| tell())).await;
+        let Some(done) = done else {
+            steps += 2;
+            continue;
         };
-        // Let go as a crash would.
-        tokio::select! {
-            biased;
-            () = enough => steps += 2,
-            done = carrying => {
-                let done = done.unwrap();
-                assert_eq!((done.counters, done.bans), (3_000, 1));
-                break;
-            }
-        }
+        let done = done.unwrap();
+        assert_eq!((done.counters, done.bans), (3_000, 1));
+        break;
     }
     assert!(steps > 5, "{steps}");
     assert_eq!(held(&broken).await, expected);

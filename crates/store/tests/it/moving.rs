@@ -8,7 +8,7 @@ use bartizan_store::{Db, DbOptions, StoreError, StoreErrorKind};
 use bartizan_testkit::PostgresServer;
 use tempfile::TempDir;
 
-use crate::world::{Engine, NOW, World};
+use crate::world::{Engine, NOW, World, unless_cut_short};
 
 /// A file with a tenant, sessions, refresh tokens and a long trail, closed.
 async fn source() -> TempDir {
@@ -34,25 +34,8 @@ async fn moved(dir: &Path, target: &str, progress: impl FnMut(Progress)) -> Resu
 
 /// Runs a transfer until it has told of its progress `steps` times, then lets it go as a crash would.
 async fn cut_short(dir: &Path, target: &str, steps: usize) -> bool {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let moving = moved(dir, target, move |_| {
-        let _ = tell.send(());
-    });
-    let enough = async {
-        for _ in 0..steps {
-            if told.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        () = enough => true,
-        done = moving => {
-            drop(done.unwrap());
-            false
-        }
-    }
+    let done = unless_cut_short(steps, |tell| moved(dir, target, move |_| tell())).await;
+    done.map(Result::unwrap).is_none()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

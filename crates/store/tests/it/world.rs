@@ -167,3 +167,26 @@ pub(crate) async fn new_session(tx: &mut Tx, id: SessionId, user: UserId, hash: 
     sessions::insert(tx, &session).await.unwrap();
     refresh_tokens::insert(tx, id, 0, hash, later(1000)).await.unwrap();
 }
+
+/// Does the work until it has told of its progress `steps` times, then lets it go as a crash would: nothing.
+pub(crate) async fn unless_cut_short<F: Future>(
+    steps: usize,
+    work: impl FnOnce(Box<dyn Fn() + Send + Sync>) -> F,
+) -> Option<F::Output> {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let working = work(Box::new(move || {
+        let _ = tell.send(());
+    }));
+    let enough = async {
+        for _ in 0..steps {
+            if told.recv().await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = enough => None,
+        done = working => Some(done),
+    }
+}
