@@ -223,6 +223,15 @@ impl Ground {
         }
     }
 
+    /// Puts everything into force that was kept before `kept`, in its order. Not where nothing is followed, or the
+    /// database cannot be read.
+    pub(crate) async fn read_after(&self, kept: Instant) -> bool {
+        match &self.following {
+            Some(following) => self.read_on(following, kept).await.is_ok(),
+            None => false,
+        }
+    }
+
     /// A read that began at `not_before` or later; one for all who wait.
     async fn read_on(&self, following: &Following, not_before: Instant) -> Result<(), Refusal> {
         let away = || Refusal::new(Code::StorageUnavailable).retry_after(Duration::from_secs(1));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{Context, SHA256};
-use bartizan_core::audit::{Actor, AuditEvent, EventKind, Origin, Recorded};
+use bartizan_core::audit::{Actor, AuditEvent, Effect, EventKind, Origin, Recorded};
 use bartizan_core::cipher::{FieldRef, Purpose, WrappedKey};
 use bartizan_core::error::Code;
 use bartizan_core::id::{EventId, TenantId};
@@ -209,8 +209,14 @@ impl Ground {
     {
         let ground = self.clone();
         let kept = tokio::spawn(async move {
-            let committed = tx.commit(event, value).await?;
+            let mut committed = tx.commit(event, value).await?;
             let (effect_seq, kept) = (committed.effect_seq, Instant::now());
+            // Of all effects only a tier undoes another, so here the order counts: it is that of the database, in which a
+            // reader that is under way may still be one behind.
+            let moves = |effect: &Effect| matches!(effect, Effect::SetTier(..));
+            if committed.effects.iter().any(|(effect, _)| moves(effect)) && ground.read_after(kept).await {
+                committed.effects.retain(|(effect, _)| !moves(effect));
+            }
             let value = ground.apply(committed);
             ground.announce(effect_seq, kept).await;
             Ok::<_, StoreError>(value)

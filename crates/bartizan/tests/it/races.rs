@@ -3,13 +3,14 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::time::Duration;
 
 use bartizan::clock::Clock;
 use bartizan::engine::Engine;
 use bartizan::settings::{Revocation, Settings};
+use bartizan_core::principal::Tier;
 use bartizan_keys::{FileKeyring, SecretSource};
-use bartizan_testkit::{PostgresServer, RedisServer};
+use bartizan_testkit::{PostgresServer, Proxy, RedisServer};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -20,22 +21,47 @@ const ROUNDS: usize = 10_000;
 /// Each has a tenant of its own: changes of one tenant happen one after another.
 const LANES: usize = 16;
 
-/// The settings of one engine, which has a directory of its own and shares everything else.
-fn shared(home: &Path, name: &str, postgres: &PostgresServer, redis: &RedisServer) -> Settings {
-    let mut settings = unhindered(&home.join(name));
-    settings.secrets = SecretSource::dir(home.join("secrets"));
-    settings.database = format!("postgres://bartizan@127.0.0.1:{}/bartizan", postgres.port());
-    settings.database_server.password_file = Some(home.join("password"));
-    settings.state.url = redis.url();
-    settings.state.timeout = std::time::Duration::from_secs(5);
-    settings.state.leases = false;
-    settings.state.nodes = 2;
-    settings.state.revocation = Revocation::Strict;
-    // A machine that is busy for a second does not make the nodes refuse everybody.
-    settings.state.revocation_bound = std::time::Duration::from_secs(5);
-    settings.database_server.pool = 20;
-    settings.database_server.acquire = std::time::Duration::from_secs(60);
-    settings
+/// What engines share.
+struct Shared {
+    home: TempDir,
+    postgres: PostgresServer,
+    redis: RedisServer,
+}
+
+impl Shared {
+    async fn start() -> Self {
+        let home = TempDir::new().unwrap();
+        let (postgres, redis) = (PostgresServer::start(), RedisServer::start().await);
+        let mut password = OpenOptions::new();
+        let mut password =
+            password.write(true).create_new(true).mode(0o600).open(home.path().join("password")).unwrap();
+        password.write_all(postgres.password().as_bytes()).unwrap();
+        FileKeyring::create(&SecretSource::dir(home.path().join("secrets"))).unwrap();
+        Self { home, postgres, redis }
+    }
+
+    /// The settings of one engine, which has a directory of its own and shares everything else.
+    fn settings(&self, name: &str) -> Settings {
+        let home = self.home.path();
+        let mut settings = unhindered(&home.join(name));
+        settings.secrets = SecretSource::dir(home.join("secrets"));
+        settings.database = address(self.postgres.port());
+        settings.database_server.password_file = Some(home.join("password"));
+        settings.state.url = self.redis.url();
+        settings.state.timeout = Duration::from_secs(5);
+        settings.state.leases = false;
+        settings.state.nodes = 2;
+        settings.state.revocation = Revocation::Strict;
+        // A machine that is busy for a second does not make the nodes refuse everybody.
+        settings.state.revocation_bound = Duration::from_secs(5);
+        settings.database_server.pool = 20;
+        settings.database_server.acquire = Duration::from_secs(60);
+        settings
+    }
+}
+
+fn address(port: u16) -> String {
+    format!("postgres://bartizan@127.0.0.1:{port}/bartizan")
 }
 
 /// One who comes in through this engine or that one.
@@ -111,18 +137,34 @@ impl Lane {
     }
 }
 
+/// A node puts tiers into force in the database's order, its own among them: a read of one change that is late must not
+/// undo the next. The answer waits for that, also where each statement takes long.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_tier_is_in_force_when_its_command_returns_whatever_is_read_meanwhile() {
+    let ground = Shared::start().await;
+    let proxy = Proxy::start(ground.postgres.port()).await;
+    let mut settings = ground.settings("only");
+    settings.database = address(proxy.port());
+    settings.state.revocation = Revocation::Replicated;
+    let engine = Engine::start_at(settings, Clock::system()).await.unwrap();
+    let door = Caller::through(engine.router());
+    let lane = Lane::new(0, [door.clone(), door.clone()]).await;
+    let owner = door.bearer(&lane.owner);
+    proxy.delay(Duration::from_millis(20));
+    for round in 0..12 {
+        let tier = Tier::ALL[round % Tier::ALL.len()];
+        drop(engine.operator().set_tier(&lane.tenant, tier).await.unwrap());
+        assert_eq!(owner.get("/v1/whoami").await.expect(200).text("/tier"), tier.to_string(), "round {round}");
+    }
+    engine.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_refreshes_that_race_the_end_of_their_session_on_another_node_leave_nothing_alive() {
-    let home = TempDir::new().unwrap();
-    let (postgres, redis) = (PostgresServer::start(), RedisServer::start().await);
-    let mut password = OpenOptions::new();
-    let mut password = password.write(true).create_new(true).mode(0o600).open(home.path().join("password")).unwrap();
-    password.write_all(postgres.password().as_bytes()).unwrap();
-    FileKeyring::create(&SecretSource::dir(home.path().join("secrets"))).unwrap();
+    let ground = Shared::start().await;
     let mut engines = Vec::new();
     for name in ["first", "second"] {
-        let settings = shared(home.path(), name, &postgres, &redis);
-        engines.push(Engine::start_at(settings, Clock::system()).await.unwrap());
+        engines.push(Engine::start_at(ground.settings(name), Clock::system()).await.unwrap());
     }
     let mut racing = JoinSet::new();
     for nth in 0..LANES {
@@ -140,7 +182,7 @@ async fn ten_thousand_refreshes_that_race_the_end_of_their_session_on_another_no
     assert!((ROUNDS / 20..=ROUNDS - ROUNDS / 20).contains(&first), "{first} of {ROUNDS} were first: that is no race");
     let usable = "SELECT count(*) FROM refresh_tokens r JOIN sessions s ON s.tenant_id = r.tenant_id \
         AND s.id = r.session_id WHERE r.state = 'live' AND s.ended_at IS NULL";
-    assert_eq!(postgres.sql("bartizan", usable), LANES.to_string(), "only the owners' own sessions are left");
+    assert_eq!(ground.postgres.sql("bartizan", usable), LANES.to_string(), "only the owners' own sessions are left");
     for engine in &engines {
         engine.shutdown().await;
     }
